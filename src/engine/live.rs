@@ -1,0 +1,67 @@
+//! The packed word of a live session: when it opened and until when it lasts, in one atomic.
+//!
+//! ```text
+//!   63            32 31             0
+//!   ├── online_at ──┼─── deadline ──┤      0 = no live session (a deadline is never 0: a ttl is at least a second)
+//! ```
+//!
+//! The two numbers must agree, so they are one word. Whoever extends holds a shared guard: then the upper half cannot
+//! change (only an exclusive guard opens or closes), and the greater word is the later deadline.
+
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::{UnixSeconds, pack, unpack};
+
+/// A live session, read from its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub online_at: UnixSeconds,
+    pub deadline: UnixSeconds,
+}
+
+impl Live {
+    const fn pack(self) -> u64 {
+        pack(self.online_at, self.deadline)
+    }
+
+    const fn unpack(word: u64) -> Option<Self> {
+        if word == 0 {
+            return None;
+        }
+        let (online_at, deadline) = unpack(word);
+        Some(Self { online_at, deadline })
+    }
+}
+
+/// The word itself.
+#[derive(Debug)]
+pub(crate) struct LiveWord(AtomicU64);
+
+impl LiveWord {
+    pub fn none() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub fn of(live: Live) -> Self {
+        Self(AtomicU64::new(live.pack()))
+    }
+
+    pub fn load(&self) -> Option<Live> {
+        Live::unpack(self.0.load(Ordering::Acquire))
+    }
+
+    /// Makes the session last until `extended.deadline` at least. The caller holds a guard under which it read
+    /// `extended.online_at` from here.
+    pub fn extend(&self, extended: Live) {
+        let before = self.0.fetch_max(extended.pack(), Ordering::AcqRel);
+        debug_assert_eq!(
+            before >> 32,
+            extended.pack() >> 32,
+            "a session was opened or closed under a shared guard"
+        );
+    }
+
+    /// Replaces the session; needs the exclusive guard, as `&mut` says.
+    pub fn replace(&mut self, live: Option<Live>) {
+        *self = live.map_or_else(Self::none, Self::of);
+    }
+}

@@ -1,0 +1,163 @@
+//! Notices who has gone.
+//!
+//! [`Engine::sweep`] looks at everybody whose session may be over and closes those that are. It changes no answer about a
+//! user, only the counts. [`Sweeper`] is the thread that does it at the beginning of every second.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Engine, Outage, User};
+use crate::sync::{Ordering, PoisonError};
+use crate::time::{ClockStep, UnixSeconds};
+use crate::user_id::UserId;
+
+/// What one sweep found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Sessions that were over and are closed now.
+    pub lapsed: u64,
+    /// Sessions that had been extended and will be looked at again.
+    pub extended: u64,
+    /// Entries of users who have left, or been forgotten, meanwhile.
+    pub dropped: u64,
+}
+
+impl Engine {
+    /// Closes every session that is over. A session is due in second deadline + grace + 1.
+    ///
+    /// Costs as much as users are due, never as all who are known: 0.2 to 0.3 µs each.
+    pub fn sweep(&self) -> Swept {
+        // A sweep that panicked has left nothing half done: each user is handled under their own guard.
+        let _turn = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let mut swept = Swept::default();
+        self.buckets.empty_until(now, |second, user| {
+            match self.roster.change(user, |known| self.visit(user, known, second)) {
+                Some(Visit::Lapsed) => swept.lapsed += 1,
+                Some(Visit::Extended) => swept.extended += 1,
+                Some(Visit::Nothing) | None => swept.dropped += 1,
+            }
+        });
+        self.swept_at.fetch_max(now.as_u32(), Ordering::AcqRel);
+        swept
+    }
+
+    fn visit(&self, user: UserId, known: &mut User, second: UnixSeconds) -> Visit {
+        if !self.buckets.is_valid(known.armed, second) {
+            return Visit::Nothing;
+        }
+        let Some(live) = known.live.load() else {
+            known.armed = 0;
+            return Visit::Nothing;
+        };
+        let due = self.due(live);
+        if due <= second {
+            self.close_lapsed(known, live);
+            known.armed = 0;
+            Visit::Lapsed
+        } else {
+            known.armed = self.buckets.arm(user, due);
+            Visit::Extended
+        }
+    }
+
+    /// Lets the clock follow the one it follows. When it jumps forwards, the seconds between never passed here: nobody could
+    /// heal in them, so they count as an outage and cut no session.
+    fn follow_clock(&self) -> Option<ClockStep> {
+        let step = self.clock.follow();
+        if let Some(ClockStep::Adopted { from, to }) = step {
+            self.note_outage(Outage { from, to });
+        }
+        step
+    }
+}
+
+enum Visit {
+    Lapsed,
+    Extended,
+    Nothing,
+}
+
+/// What the sweeper thread tells its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweeperReport {
+    /// It has swept.
+    Swept(Swept),
+    /// The wall clock was set.
+    ClockStep(ClockStep),
+    /// It panicked and goes on after a pause.
+    Fault(SweepFault),
+}
+
+/// The sweeper panicked: a bug of ours, or of the clock that was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepFault {
+    /// How long it pauses.
+    pub pause: Duration,
+}
+
+/// After a first panic the sweeper pauses this long, and twice as long after each further one in a row.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// The sweeper thread. It stops when this is dropped.
+#[derive(Debug)]
+pub struct Sweeper {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sweeper {
+    /// Starts sweeping `engine` at the beginning of every second. `report` is called on the sweeper's thread.
+    ///
+    /// # Errors
+    /// The operating system's, if it has no thread to give.
+    pub fn start(
+        engine: Arc<Engine>,
+        report: impl Fn(SweeperReport) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("sweeper".into())
+            .spawn(move || run(&engine, &report, &stopped))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It catches its own panics; one that escaped has been printed and is of no more use here.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(engine: &Engine, report: &impl Fn(SweeperReport), stopped: &mpsc::Receiver<()>) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let turn = catch_unwind(AssertUnwindSafe(|| {
+            let step = engine.follow_clock();
+            let swept = engine.sweep();
+            (step, swept, engine.clock.until(engine.clock.now().plus(1)))
+        }));
+        let wait = if let Ok((step, swept, wait)) = turn {
+            pause = PAUSE_MIN;
+            if let Some(step) = step {
+                report(SweeperReport::ClockStep(step));
+            }
+            report(SweeperReport::Swept(swept));
+            wait
+        } else {
+            report(SweeperReport::Fault(SweepFault { pause }));
+            let longer = (pause * 2).min(PAUSE_MAX);
+            std::mem::replace(&mut pause, longer)
+        };
+        if stopped.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A user's closed sessions, 8 bytes each, behind one thin pointer.
+//!
+//! ```text
+//!   63            32 31  30             0
+//!   ├── online_at ──┼─┬┴──── seconds ───┤
+//!                    └ left: ended by a leave, not for want of heals
+//! ```
+//!
+//! Ordered by `online_at`; no two overlap. A user without any costs the pointer alone.
+
+use thin_vec::ThinVec;
+
+use crate::session::{End, Session};
+use crate::time::{UnixSeconds, pack, unpack};
+
+/// A closed session, packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed(u64);
+
+const LEFT: u64 = 1 << 31;
+/// 31 bits: 68 years. No session can last longer before the seconds themselves run out.
+const SECONDS_MAX: u32 = (1 << 31) - 1;
+
+impl Closed {
+    pub fn new(online_at: UnixSeconds, offline_at: UnixSeconds, end: ClosedEnd) -> Self {
+        let seconds = offline_at.since(online_at).min(SECONDS_MAX);
+        let left = if end == ClosedEnd::Left { LEFT } else { 0 };
+        Self(pack(online_at, UnixSeconds::new(seconds)) | left)
+    }
+
+    pub const fn online_at(self) -> UnixSeconds {
+        unpack(self.0).0
+    }
+
+    pub const fn offline_at(self) -> UnixSeconds {
+        self.online_at().plus(unpack(self.0).1.as_u32() & SECONDS_MAX)
+    }
+
+    pub const fn end(self) -> ClosedEnd {
+        if self.0 & LEFT == 0 { ClosedEnd::Lapsed } else { ClosedEnd::Left }
+    }
+
+    /// Whether its user left in this very second, so that a heal now reopens it.
+    pub fn is_left_in(self, now: UnixSeconds) -> bool {
+        self.end() == ClosedEnd::Left && self.offline_at() == now
+    }
+
+    pub fn session(self) -> Session {
+        let end = match self.end() {
+            ClosedEnd::Lapsed => End::Lapsed,
+            ClosedEnd::Left => End::Left,
+        };
+        Session { online_at: self.online_at(), offline_at: self.offline_at(), end }
+    }
+}
+
+/// How a closed session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClosedEnd {
+    Lapsed,
+    Left,
+}
+
+/// The closed sessions of one user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Timeline(ThinVec<Closed>);
+
+impl Timeline {
+    pub fn push(&mut self, session: Closed) {
+        if self.0.len() == self.0.capacity() {
+            // Most users have few sessions, and there are many users: grow by a quarter, not by doubling.
+            self.0.reserve_exact(1 + self.0.len() / 4);
+        }
+        self.0.push(session);
+    }
+
+    pub fn last(&self) -> Option<Closed> {
+        self.0.last().copied()
+    }
+
+    pub fn pop(&mut self) -> Option<Closed> {
+        self.0.pop()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Closed> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_survives_packing() {
+        for (online_at, offline_at) in
+            [(0, 0), (1_638_360_000, 1_638_360_007), (1, SECONDS_MAX + 1), (u32::MAX, u32::MAX)]
+        {
+            for end in [ClosedEnd::Lapsed, ClosedEnd::Left] {
+                let closed = Closed::new(UnixSeconds::new(online_at), UnixSeconds::new(offline_at), end);
+                assert_eq!(
+                    (closed.online_at().as_u32(), closed.offline_at().as_u32(), closed.end()),
+                    (online_at, offline_at, end)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_timeline_is_one_pointer() {
+        assert_eq!(size_of::<Option<Timeline>>(), 8);
+        assert_eq!(size_of::<Closed>(), 8);
+    }
+}

@@ -1,0 +1,61 @@
+//! Heartbeat knows who is online. Clients heal (send a heartbeat) every few seconds; a user who has not healed for one ttl
+//! is offline, and every user has a complete timeline of sessions.
+//!
+//! This page is about the engine, which other programs can embed (`default-features = false` leaves the HTTP service and the
+//! command line out). It lives in memory. Healing someone who is online takes only a shared guard of the user's shard and
+//! one compare-and-swap; opening and closing a session takes that shard's lock.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use heartbeat::{Engine, Heal, ManualClock, Status, UnixSeconds, UserId};
+//!
+//! let clock = Arc::new(ManualClock::at(UnixSeconds::new(1_638_360_000)));
+//! let engine = Engine::builder().clock(clock.clone()).build();
+//! let ana = UserId::new(12_345);
+//!
+//! assert_eq!(engine.heal(ana)?, Heal::Opened);
+//! clock.advance(5);
+//! assert_eq!(engine.heal(ana)?, Heal::Extended);
+//! assert_eq!(engine.status(ana), Status::Online);
+//!
+//! clock.advance(60);
+//! assert_eq!(engine.status(ana), Status::Offline);
+//! let [session] = engine.timeline(ana)[..] else { panic!("one session") };
+//! assert_eq!((session.online_at.as_u32(), session.offline_at.as_u32()), (1_638_360_000, 1_638_360_012));
+//! # Ok::<(), heartbeat::WriteError>(())
+//! ```
+//!
+//! With the real clock, leave `clock` out; for counts that follow by themselves, start a [`Sweeper`].
+//!
+//! # Modules
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `engine` | [`Engine`]: the rules, the roster, the timelines, the sweep |
+//! | `time`, `clock` | [`UnixSeconds`], [`Ttl`], [`Clock`]; the real clock |
+//! | `session`, `user_id` | [`Session`], [`Status`], [`UserId`] |
+#![cfg_attr(feature = "service", doc = "| [`http`] | the service: accept loop, routes |")]
+#![cfg_attr(feature = "service", doc = "| [`config`] | every setting |")]
+#![cfg_attr(feature = "service", doc = "| [`cli`] | the command line |")]
+
+#[cfg(feature = "service")]
+pub mod cli;
+#[cfg(feature = "service")]
+pub mod config;
+#[cfg(feature = "service")]
+pub mod http;
+
+mod clock;
+mod engine;
+mod session;
+mod sync;
+mod time;
+mod user_id;
+
+pub use clock::SystemClock;
+pub use engine::{
+    Builder, Engine, Figures, Heal, Leave, Profile, SweepFault, Sweeper, SweeperReport, Swept, WriteError,
+};
+pub use session::{End, Session, Status};
+pub use time::{Clock, ClockStep, InvalidTtl, ManualClock, Ttl, UnixSeconds};
+pub use user_id::{InvalidUserId, UserId};
