@@ -1,3 +1,385 @@
-//! To come.
+//! What a heal costs over HTTP, against servers that answer a fixed string.
+//!
+//! ```text
+//!   cargo bench --bench http
+//! ```
+//!
+//! Each server is this program again, in a process of its own, pinned to one core; the client runs on another. The servers take
+//! turns several times; the figure is the processor time of the server's process per request, and what is printed last are
+//! ratios of medians. On a shared machine the absolute figures drift, the ratios hardly.
+//!
+//! The service's clock runs ten times as fast as time does, so that nearly every heal extends its session; the shares are
+//! printed.
 
-fn main() {}
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)] // a measuring program
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+use std::convert::Infallible;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use heartbeat::config::Settings;
+use heartbeat::{Clock, Engine, SystemClock, Ttl, UnixSeconds, http};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USERS: usize = 100_000;
+const ROUNDS: usize = 5;
+const RUN: Duration = Duration::from_secs(2);
+const CONNECTIONS: usize = 64;
+const BATCH: usize = 10_000;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--serve") {
+        serve(&arguments[at + 1]);
+        return;
+    }
+    pin(1);
+    println!(
+        "server on one core, client on another, {CONNECTIONS} connections, {USERS} users, {ROUNDS} rounds of {RUN:?}\n"
+    );
+    compare("one at a time", 1, &["axum", "hyper", "heartbeat"]);
+    compare("pipelined by 16", 16, &["axum", "hyper", "heartbeat"]);
+    batches();
+}
+
+/// Measures the servers in turn and prints medians and ratios.
+fn compare(name: &str, pipeline: usize, servers: &[&str]) {
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); servers.len()];
+    for _ in 0..ROUNDS {
+        for (server, runs) in servers.iter().zip(&mut runs) {
+            runs.push(measure(server, pipeline));
+        }
+    }
+    println!("{name}");
+    let medians: Vec<f64> = runs.iter().map(|runs| median(runs.iter().map(|run| run.cpu_micros))).collect();
+    for ((server, runs), cpu) in servers.iter().zip(&runs).zip(&medians) {
+        let rate = median(runs.iter().map(|run| run.rate));
+        println!("  {server:<10} {cpu:>7.3} µs of CPU a request   {rate:>9.0} requests/s");
+        if let Some(shares) = &runs[0].shares {
+            println!("  {:<10} {shares}", "");
+        }
+    }
+    let ours = medians[servers.len() - 1];
+    for (server, cpu) in servers.iter().zip(&medians).take(servers.len() - 1) {
+        println!(
+            "  CPU of heartbeat / {server}: {:.2}; throughput a core {:.2} times",
+            ours / cpu,
+            cpu / ours
+        );
+    }
+    println!();
+}
+
+#[derive(Clone)]
+struct Run {
+    cpu_micros: f64,
+    rate: f64,
+    shares: Option<String>,
+}
+
+fn measure(server: &str, pipeline: usize) -> Run {
+    let server = Server::start(server);
+    let requests = Arc::new(requests());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // The first run opens the sessions and warms everything up.
+    runtime.block_on(drive(server.address, &requests, pipeline, RUN / 2));
+    let (cpu, start) = (server.cpu(), Instant::now());
+    let answered = runtime.block_on(drive(server.address, &requests, pipeline, RUN));
+    let (cpu, elapsed) = (server.cpu() - cpu, start.elapsed());
+    Run {
+        cpu_micros: cpu.as_secs_f64() * 1e6 / answered as f64,
+        rate: answered as f64 / elapsed.as_secs_f64(),
+        shares: server.shares(),
+    }
+}
+
+/// One request for each user, all of one length, in an order that no cache foresees.
+fn requests() -> Vec<Vec<u8>> {
+    shuffled_ids()
+        .iter()
+        .map(|id| format!("PUT /heal/{id:07} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").into_bytes())
+        .collect()
+}
+
+fn shuffled_ids() -> Vec<usize> {
+    let mut ids: Vec<usize> = (0..USERS).collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    for last in (1..ids.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ids.swap(last, (state % (last as u64 + 1)) as usize);
+    }
+    ids
+}
+
+/// Each connection sends `pipeline` requests and waits for as many answers, again and again. Gives how many were answered.
+async fn drive(address: SocketAddr, requests: &Arc<Vec<Vec<u8>>>, pipeline: usize, run: Duration) -> u64 {
+    let until = Instant::now() + run;
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|index| {
+            let requests = Arc::clone(requests);
+            tokio::spawn(async move {
+                let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut at = index * requests.len() / CONNECTIONS;
+                let mut answer = vec![0; 1024];
+                stream.write_all(&requests[at]).await.unwrap();
+                let length = stream.read(&mut answer).await.unwrap();
+                assert!(
+                    answer.starts_with(b"HTTP/1.1 200 OK"),
+                    "{}",
+                    String::from_utf8_lossy(&answer[..length])
+                );
+                let mut answers = vec![0; length * pipeline];
+                let mut out = Vec::new();
+                let mut answered = 0;
+                while Instant::now() < until {
+                    out.clear();
+                    for _ in 0..pipeline {
+                        at = (at + 1) % requests.len();
+                        out.extend_from_slice(&requests[at]);
+                    }
+                    stream.write_all(&out).await.unwrap();
+                    stream.read_exact(&mut answers).await.unwrap();
+                    assert!(answers.starts_with(b"HTTP/1.1 200 OK"));
+                    answered += pipeline as u64;
+                }
+                answered
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    for connection in connections {
+        answered += connection.await.unwrap();
+    }
+    answered
+}
+
+/// Batches of ids on some connections, single heals on another of the same worker.
+fn batches() {
+    let mut rates = Vec::new();
+    let mut latencies = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+    for _ in 0..ROUNDS {
+        let server = Server::start("heartbeat");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (healed, cpu) = runtime.block_on(async {
+            let address = server.address;
+            let until = Instant::now() + RUN;
+            let batches: Vec<_> =
+                (0..4).map(|index| tokio::spawn(send_batches(address, index, until))).collect();
+            let single = tokio::spawn(send_singles(address, until));
+            tokio::time::sleep(RUN / 10).await;
+            let cpu = server.cpu();
+            let mut healed = 0;
+            for batch in batches {
+                healed += batch.await.unwrap();
+            }
+            latencies.add(single.await.unwrap()).unwrap();
+            (healed, (server.cpu() - cpu).as_secs_f64() / 0.9)
+        });
+        rates.push(healed as f64 / cpu);
+    }
+    println!(
+        "POST /v1/heal, binary, {BATCH} ids, 4 connections, single heals beside them on the same worker"
+    );
+    println!("  heals a second of CPU: {:.2} million", median(rates.into_iter()) / 1e6);
+    let millis = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
+    println!(
+        "  single heals: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        millis(0.5),
+        millis(0.99),
+        millis(1.0)
+    );
+}
+
+async fn send_batches(address: SocketAddr, index: usize, until: Instant) -> u64 {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let ids = shuffled_ids();
+    let mut answer = vec![0; 1024];
+    let mut healed = 0;
+    let mut at = index * ids.len() / 4;
+    while Instant::now() < until {
+        let mut request = format!(
+            "POST /v1/heal HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            8 * BATCH
+        )
+        .into_bytes();
+        for _ in 0..BATCH {
+            at = (at + 1) % ids.len();
+            request.extend_from_slice(&(ids[at] as i64).to_le_bytes());
+        }
+        stream.write_all(&request).await.unwrap();
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer[..length]));
+        healed += BATCH as u64;
+    }
+    healed
+}
+
+async fn send_singles(address: SocketAddr, until: Instant) -> hdrhistogram::Histogram<u64> {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut latencies = hdrhistogram::Histogram::new(3).unwrap();
+    let mut answer = vec![0; 1024];
+    while Instant::now() < until {
+        let sent = Instant::now();
+        stream.write_all(b"PUT /heal/1 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut answer).await.unwrap() > 0);
+        latencies.record(sent.elapsed().as_nanos() as u64).unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    latencies
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A server in a process of its own; it ends when this is dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(name: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--serve", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, address: line.trim().parse().unwrap() }
+    }
+
+    /// Processor time of the process so far, from `/proc`; its unit is 10 ms.
+    fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+    }
+
+    /// What the heals did, if the server can tell.
+    fn shares(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        let count = |kind: &str| status["heals"][kind].as_u64().unwrap() as f64;
+        let all = count("opened") + count("extended") + count("unchanged");
+        let share = |kind| 100.0 * count(kind) / all;
+        Some(format!(
+            "opened {:.1} %, extended {:.1} %, unchanged {:.1} %",
+            share("opened"),
+            share("extended"),
+            share("unchanged")
+        ))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn pin(core: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).unwrap();
+}
+
+/// Runs one of the servers until its standard input ends.
+fn serve(name: &str) {
+    pin(0);
+    // A client that is killed takes its server with it.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match name {
+        "axum" => runtime.block_on(serve_axum()),
+        "hyper" => runtime.block_on(serve_hyper()),
+        _ => serve_heartbeat(),
+    }
+}
+
+fn listen() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    listener
+}
+
+async fn serve_axum() {
+    let router = axum::Router::new()
+        .route("/heal/{user_id}", axum::routing::put(|| async { "{\"status\":\"online\"}" }))
+        .fallback(|| async { "" });
+    axum::serve(tokio::net::TcpListener::from_std(listen()).unwrap(), router).await.unwrap();
+}
+
+async fn serve_hyper() {
+    let listener = tokio::net::TcpListener::from_std(listen()).unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        tokio::spawn(async move {
+            let answer = hyper::service::service_fn(|_| async {
+                let body = bytes::Bytes::from_static(b"{\"status\":\"online\"}");
+                Ok::<_, Infallible>(hyper::Response::new(http_body_util::Full::new(body)))
+            });
+            // A client that goes away mid-answer is no concern here.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .pipeline_flush(true)
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), answer)
+                .await;
+        });
+    }
+}
+
+/// The real clock, and as many seconds on top as it was told.
+struct FastClock {
+    system: SystemClock,
+    ahead: AtomicU32,
+}
+
+impl Clock for FastClock {
+    fn now(&self) -> UnixSeconds {
+        self.system.now().plus(self.ahead.load(Ordering::Relaxed))
+    }
+
+    fn until(&self, at: UnixSeconds) -> Duration {
+        self.system.until(at.minus(self.ahead.load(Ordering::Relaxed)))
+    }
+}
+
+fn serve_heartbeat() {
+    let clock = Arc::new(FastClock { system: SystemClock::start(), ahead: AtomicU32::new(0) });
+    // Long enough that nobody lapses between two heals.
+    let ttl = Ttl::from_seconds(3_600).unwrap();
+    let engine = Arc::new(Engine::builder().ttl(ttl).clock(clock.clone()).build());
+    let settings =
+        Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], threads: 1, ..Settings::default() };
+    let server = http::Server::start(engine, &settings).unwrap();
+    println!("{}", server.addresses()[0]);
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        clock.ahead.fetch_add(1, Ordering::Relaxed);
+    }
+}

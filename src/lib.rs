@@ -47,6 +47,8 @@ pub mod http;
 
 mod clock;
 mod engine;
+#[cfg(feature = "service")]
+mod process;
 mod session;
 mod sync;
 mod time;

@@ -1,1 +1,32 @@
-//! The service.
+//! The service over HTTP.
+//!
+//! ```text
+//!   server      binds, accepts, hands each connection to the worker with the fewest
+//!   worker      one thread, one runtime, its connections
+//!   connection  the socket with our timeouts; gathers responses; drives hyper
+//!   dispatch    request → response; catches panics
+//!   seed        the original three endpoints, by hand
+//!   routes      everything else, on axum: bulk and one user (v1), health and figures (admin)
+//! ```
+//!
+//! On the path of a heal there is no middleware, no span and no timer of its own; it is counted in its handler.
+
+mod admin;
+mod app;
+mod body;
+mod bulk;
+mod connection;
+mod dispatch;
+mod error;
+mod json;
+mod log;
+mod query;
+mod routes;
+mod seed;
+mod server;
+mod stats;
+mod user;
+mod worker;
+
+pub use server::{Server, StartError};
+pub use stats::{HealCounts, LATENCY_SAMPLE, LatencySnapshot, Stats};

@@ -1,0 +1,72 @@
+//! What all workers share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use super::body::BodyLimits;
+use super::connection::Timeouts;
+use super::log::ClientLog;
+use super::stats::{Stats, WorkerStats};
+use crate::config::Settings;
+use crate::engine::Engine;
+
+pub(super) struct App {
+    pub engine: Arc<Engine>,
+    pub log: ClientLog,
+    pub timeouts: Timeouts,
+    pub body_limits: BodyLimits,
+    pub connections_max: u64,
+    pub started: Instant,
+    pub workers: Vec<Arc<WorkerStats>>,
+    pub accepted: AtomicU64,
+    pub refused: AtomicU64,
+    draining: AtomicBool,
+}
+
+impl App {
+    pub fn new(engine: Arc<Engine>, settings: &Settings) -> Self {
+        Self {
+            engine,
+            log: ClientLog::new(),
+            timeouts: Timeouts { idle: settings.idle_timeout, header: settings.header_timeout },
+            body_limits: BodyLimits {
+                bytes: settings.max_body_bytes,
+                pause: settings.header_timeout,
+                whole: settings.idle_timeout,
+            },
+            connections_max: settings.max_connections as u64,
+            started: Instant::now(),
+            workers: (0..settings.threads).map(|_| Arc::default()).collect(),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            ..Stats::default()
+        };
+        for worker in &self.workers {
+            worker.add_to(&mut stats);
+        }
+        stats
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Why the service is not ready; empty when it is.
+    pub fn unready_reasons(&self) -> Vec<&'static str> {
+        if self.draining.load(Ordering::Acquire) { vec!["draining"] } else { Vec::new() }
+    }
+}

@@ -1,0 +1,139 @@
+//! From a request to its response: the hand-written match answers what it knows at once, the router everything else, and
+//! whatever panics is answered 500 and harms nobody else.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body as HttpBody, Incoming};
+use hyper::service::Service;
+use hyper::{HeaderMap, Request, Response};
+use tower::ServiceExt;
+
+use super::body::{self, Body};
+use super::connection::Socket;
+use super::error::Error;
+use super::seed::{self, Match};
+use super::worker::Worker;
+
+/// The service of one connection.
+pub(super) struct Dispatch {
+    pub worker: Rc<Worker>,
+    pub socket: Socket,
+}
+
+/// A response, now or later.
+pub(super) enum Answer {
+    Now(Option<Response<Body>>),
+    Later(Pin<Box<dyn Future<Output = Response<Body>>>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => {
+                Poll::Ready(Ok(response.take().expect("hyper polls no future that has completed")))
+            }
+            Self::Later(response) => response.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let answer = catch_unwind(AssertUnwindSafe(|| self.dispatch(request)));
+        answer.unwrap_or_else(|panic| {
+            self.socket.served();
+            Answer::Now(Some(after_panic(&*panic)))
+        })
+    }
+}
+
+impl Dispatch {
+    fn dispatch(&self, request: Request<Incoming>) -> Answer {
+        let is_complete = request.body().is_end_stream();
+        if is_complete {
+            match seed::match_request(&request) {
+                Match::Ask(ask) => {
+                    self.socket.served();
+                    return Answer::Now(Some(self.worker.answer(ask, request.into_parts().0.headers)));
+                }
+                Match::Refused(error, allow) => {
+                    self.socket.served();
+                    return Answer::Now(Some(self.worker.refuse(request, error, allow)));
+                }
+                Match::Other => {}
+            }
+        }
+        self.socket.serving();
+        let (worker, socket) = (Rc::clone(&self.worker), self.socket.clone());
+        let is_contradictory = !is_complete && seed::is_chunked(&request) && socket.is_contradictory();
+        let answer = async move {
+            if is_contradictory {
+                return Error::CONTRADICTORY_LENGTH.into_response_with(HeaderMap::new());
+            }
+            if is_complete { worker.route(request).await } else { worker.answer_with_body(request).await }
+        };
+        let answer = CatchPanic(Box::pin(answer));
+        Answer::Later(Box::pin(async move {
+            let response = answer.await;
+            socket.answered();
+            response
+        }))
+    }
+}
+
+impl Worker {
+    async fn route(&self, request: Request<Incoming>) -> Response<Body> {
+        match self.router.clone().oneshot(request.map(axum::body::Body::new)).await {
+            Ok(response) => response.map(Body::Axum),
+            Err(never) => match never {},
+        }
+    }
+
+    /// A heal means nothing to its body, but takes effect only when the body has arrived: half a request heals nobody.
+    async fn answer_with_body(&self, request: Request<Incoming>) -> Response<Body> {
+        match seed::match_request(&request) {
+            Match::Other => self.route(request).await,
+            Match::Refused(error, allow) => self.refuse(request, error, allow),
+            Match::Ask(ask) => {
+                let (parts, body) = request.into_parts();
+                match body::read(body, self.app.body_limits).await {
+                    Ok(_ignored) => self.answer(ask, parts.headers),
+                    Err(error) => Error::from(error).into_response_with(parts.headers),
+                }
+            }
+        }
+    }
+}
+
+struct CatchPanic<F>(Pin<Box<F>>);
+
+impl<F: Future<Output = Response<Body>>> Future for CatchPanic<F> {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let future = &mut self.get_mut().0;
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
+            .unwrap_or_else(|panic| Poll::Ready(after_panic(&*panic)))
+    }
+}
+
+fn after_panic(panic: &(dyn std::any::Any + Send)) -> Response<Body> {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("of no known type");
+    tracing::error!(panic = message, "a request handler panicked; its client was answered 500");
+    Error::INTERNAL.into_response_with(HeaderMap::new())
+}

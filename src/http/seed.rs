@@ -1,0 +1,238 @@
+//! The three endpoints of the original service, and leaving: a match by hand in front of the router.
+//!
+//! Nearly all requests are heals, and a router with its extractors costs more than the heal itself. What the match does not
+//! know, it leaves to the router. It allocates nothing for a heal: the answer is static, and its header map is the request's.
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::{HeaderMap, Method, Request, Response, Version};
+
+use super::body::Body;
+use super::error::{Error, JSON};
+use super::json;
+use super::worker::Worker;
+use crate::user_id::UserId;
+
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+const ONLINE: Bytes = Bytes::from_static(b"{\"status\":\"online\"}");
+const OFFLINE: Bytes = Bytes::from_static(b"{\"status\":\"offline\"}");
+
+/// One of the original endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Heal,
+    Checkup,
+    HeartRhythm,
+}
+
+impl Endpoint {
+    /// Which endpoint a path names, and what follows it: `None` for `/heal` itself, which lacks the id.
+    fn of(path: &str) -> Option<(Self, Option<&str>)> {
+        let split = |name: &str| match path.strip_prefix(name)? {
+            "" => Some(None),
+            rest => rest.strip_prefix('/').map(Some),
+        };
+        // The second letter tells the three apart from most of the rest.
+        match path.as_bytes().get(1)? {
+            b'h' => split("/heal")
+                .map(|id| (Self::Heal, id))
+                .or_else(|| split("/heart_rhythm").map(|id| (Self::HeartRhythm, id))),
+            b'c' => split("/checkup").map(|id| (Self::Checkup, id)),
+            _ => None,
+        }
+    }
+
+    fn allow(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Heal => "PUT, POST, DELETE",
+            Self::Checkup | Self::HeartRhythm => "GET, HEAD",
+        })
+    }
+}
+
+/// What a request asks for, as far as this match knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Heal(UserId),
+    Leave(UserId),
+    Checkup(UserId),
+    HeartRhythm(UserId),
+}
+
+/// What the match makes of a request.
+pub(super) enum Match {
+    /// One of its own.
+    Ask(Ask),
+    /// The router's.
+    Other,
+    /// Nobody's.
+    Refused(Error, Option<HeaderValue>),
+}
+
+pub(super) fn match_request(request: &Request<Incoming>) -> Match {
+    if let Err(error) = check_host(request) {
+        return Match::Refused(error, None);
+    }
+    let Some((endpoint, id)) = Endpoint::of(request.uri().path()) else {
+        return Match::Other;
+    };
+    let ask: fn(UserId) -> Ask = match (endpoint, request.method()) {
+        (Endpoint::Heal, &Method::PUT | &Method::POST) => Ask::Heal,
+        (Endpoint::Heal, &Method::DELETE) => Ask::Leave,
+        (Endpoint::Checkup, &Method::GET | &Method::HEAD) => Ask::Checkup,
+        (Endpoint::HeartRhythm, &Method::GET | &Method::HEAD) => Ask::HeartRhythm,
+        _ => return Match::Refused(Error::METHOD, Some(endpoint.allow())),
+    };
+    match id.map_or(Err(Error::MISSING_ID), read_id) {
+        Ok(user) => Match::Ask(ask(user)),
+        Err(error) => Match::Refused(error, None),
+    }
+}
+
+/// RFC 9112, section 3.2: a request without a Host header, or with more than one, is refused.
+fn check_host(request: &Request<Incoming>) -> Result<(), Error> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        (None, _) if request.version() == Version::HTTP_10 => Ok(()),
+        _ => Err(Error::HOST),
+    }
+}
+
+/// Whether a request with a body has contradictory framing, as far as its headers still tell.
+pub(super) fn is_chunked(request: &Request<Incoming>) -> bool {
+    request.headers().contains_key(TRANSFER_ENCODING)
+}
+
+/// Reads the last part of a path: percent-encoding is undone, and one slash at the end is no part of the id.
+fn read_id(segment: &str) -> Result<UserId, Error> {
+    let segment = segment.strip_suffix('/').unwrap_or(segment);
+    if segment.is_empty() {
+        return Err(Error::MISSING_ID);
+    }
+    if segment.contains('/') {
+        return Err(Error::NOT_FOUND);
+    }
+    if segment.contains('%') {
+        return Ok(UserId::from_ascii(&percent_decode(segment.as_bytes()))?);
+    }
+    Ok(UserId::from_ascii(segment.as_bytes())?)
+}
+
+/// Undoes percent-encoding. What is no encoding stays as it stands, and then is no id.
+pub(super) fn percent_decode(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [byte, after @ ..] = rest {
+        if let (b'%', [high, low, after @ ..]) = (byte, after)
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            decoded.push(high << 4 | low);
+            rest = after;
+        } else {
+            decoded.push(*byte);
+            rest = after;
+        }
+    }
+    decoded
+}
+
+impl Worker {
+    /// Does what is asked, once the request is complete.
+    pub fn answer(&self, ask: Ask, headers: HeaderMap) -> Response<Body> {
+        match ask {
+            Ask::Heal(user) => {
+                let heal = self.app.engine.heal(user);
+                self.stats.healed(heal);
+                match heal {
+                    Ok(_) => json_response(headers, ONLINE),
+                    Err(error) => {
+                        self.app.log.refused(&error);
+                        Error::from(error).into_response_with(headers)
+                    }
+                }
+            }
+            Ask::Leave(user) => {
+                self.app.engine.leave(user);
+                json_response(headers, OFFLINE)
+            }
+            Ask::Checkup(user) => {
+                let mut body = Vec::with_capacity(56);
+                json::checkup(&mut body, user, self.app.engine.status(user));
+                not_stored(json_response(headers, body.into()))
+            }
+            Ask::HeartRhythm(user) => {
+                let body = json::heart_rhythm(user, &self.app.engine.timeline(user));
+                not_stored(json_response(headers, body.into()))
+            }
+        }
+    }
+
+    /// Says no, and counts it when it was a heal.
+    pub fn refuse(
+        &self,
+        request: Request<Incoming>,
+        error: Error,
+        allow: Option<HeaderValue>,
+    ) -> Response<Body> {
+        if let Some((endpoint, id)) = Endpoint::of(request.uri().path())
+            && allow.is_none()
+        {
+            if endpoint == Endpoint::Heal && request.method() != Method::DELETE {
+                self.stats.invalid();
+            }
+            self.app.log.invalid_input(id.unwrap_or_default());
+        }
+        let mut response = error.into_response_with(request.into_parts().0.headers);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        response
+    }
+}
+
+/// A JSON answer in the request's own header map, which hyper takes back for the next request: nothing is allocated.
+fn json_response(mut headers: HeaderMap, body: Bytes) -> Response<Body> {
+    headers.clear();
+    headers.insert(CONTENT_TYPE, JSON);
+    let mut response = Response::new(Body::whole(body));
+    *response.headers_mut() = headers;
+    response
+}
+
+fn not_stored(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_an_endpoint_and_an_id() {
+        for (path, named) in [
+            ("/heal/1", Some((Endpoint::Heal, Some("1")))),
+            ("/heal", Some((Endpoint::Heal, None))),
+            ("/heal/", Some((Endpoint::Heal, Some("")))),
+            ("/heart_rhythm/-5", Some((Endpoint::HeartRhythm, Some("-5")))),
+            ("/checkup/1/2", Some((Endpoint::Checkup, Some("1/2")))),
+            ("/healthz", None),
+            ("/heals/1", None),
+            ("/v1/heal", None),
+            ("/", None),
+            ("", None),
+            ("*", None),
+        ] {
+            assert_eq!(Endpoint::of(path), named, "{path}");
+        }
+    }
+
+    #[test]
+    fn percent_encoding_is_undone_once() {
+        assert_eq!(percent_decode(b"%31%2B%ff%2525%4"), b"1+\xff%25%4");
+    }
+}

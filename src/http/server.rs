@@ -1,0 +1,259 @@
+//! Listening, accepting, and handing connections to the workers.
+//!
+//! ```text
+//!   listeners ──▶ acceptor thread ──▶ the worker with the fewest connections ──▶ its runtime
+//! ```
+//!
+//! The kernel's own way to spread connections (`SO_REUSEPORT`) hashes addresses: with few connections one thread gets most of
+//! them. Counting spreads them evenly, also after some have been closed.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::app::App;
+use super::log::Limit;
+use super::routes;
+use super::stats::Stats;
+use super::worker::{self, Order, Worker};
+use crate::config::Settings;
+use crate::engine::Engine;
+
+/// After a failed accept (no descriptors left, as a rule) the next waits so long, then twice as long, up to the second.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often a draining server looks whether its connections have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on: in use, not of this machine, not permitted.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The operating system gave no thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A running service. Dropping it ends it at once; see [`Server::drain`] for the way that finishes requests.
+pub struct Server {
+    app: Arc<App>,
+    addresses: Vec<SocketAddr>,
+    workers: Vec<UnboundedSender<Order>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Dropped, it ends the acceptor, which closes the listeners.
+    accepting: Option<watch::Sender<()>>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Binds the addresses of `settings` and starts the threads.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(engine: Arc<Engine>, settings: &Settings) -> Result<Self, StartError> {
+        Self::start_with(engine, settings, Router::new())
+    }
+
+    /// The same with further routes, so that a test can have a slow one.
+    fn start_with(engine: Arc<Engine>, settings: &Settings, more: Router) -> Result<Self, StartError> {
+        let app = Arc::new(App::new(engine, settings));
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for &address in &settings.listen {
+            let listen = |source| StartError::Listen { address, source };
+            let listener = TcpListener::bind(address).map_err(listen)?;
+            listener.set_nonblocking(true).map_err(listen)?;
+            addresses.push(listener.local_addr().map_err(listen)?);
+            listeners.push(listener);
+        }
+        let mut server = Self {
+            app: Arc::clone(&app),
+            addresses,
+            workers: Vec::new(),
+            threads: Vec::new(),
+            accepting: None,
+            acceptor: None,
+        };
+        for (index, stats) in app.workers.iter().enumerate() {
+            let (orders, received) = unbounded_channel();
+            let router = routes::router(&app, stats).merge(more.clone());
+            let worker = Worker { app: Arc::clone(&app), stats: Arc::clone(stats), router };
+            let thread = spawn(format!("worker-{index}"), move || worker::run(worker, received))?;
+            server.workers.push(orders);
+            server.threads.push(thread);
+        }
+        let (accepting, stopped) = watch::channel(());
+        let acceptor = Acceptor { app, workers: server.workers.clone() };
+        server.acceptor = Some(spawn("acceptor".into(), move || acceptor.run(listeners, stopped))?);
+        server.accepting = Some(accepting);
+        Ok(server)
+    }
+
+    /// Where it listens; with the port that was given for port 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        self.app.stats()
+    }
+
+    /// How many connections each worker has.
+    pub fn connections_by_worker(&self) -> Vec<u64> {
+        self.app.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
+    }
+
+    /// `/readyz` says no from now on, the listeners close, and each connection ends with the request that it is serving.
+    pub fn draining(&mut self) {
+        self.app.drain();
+        drop(self.accepting.take());
+        if let Some(acceptor) = self.acceptor.take() {
+            // It has printed its own panic, and there is nothing to do about it now.
+            let _ = acceptor.join();
+        }
+        for worker in &self.workers {
+            // A worker that is gone has no connections either.
+            let _ = worker.send(Order::Drain);
+        }
+    }
+
+    /// Drains, waits until all connections have ended, but no longer than `timeout`, and says whether they have.
+    pub fn drain(&mut self, timeout: Duration) -> bool {
+        self.draining();
+        let deadline = Instant::now() + timeout;
+        while self.app.connections() > 0 && Instant::now() < deadline {
+            std::thread::park_timeout(DRAIN_LOOK);
+        }
+        self.app.connections() == 0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.draining();
+        self.workers.clear();
+        for thread in self.threads.drain(..) {
+            // As above.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(
+    name: String,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            if let Err(error) = run() {
+                tracing::error!(%error, thread = std::thread::current().name(), "a thread of the server has ended");
+            }
+        })
+        .map_err(StartError::Thread)
+}
+
+struct Acceptor {
+    app: Arc<App>,
+    workers: Vec<UnboundedSender<Order>>,
+}
+
+impl Acceptor {
+    fn run(self, listeners: Vec<TcpListener>, stopped: watch::Receiver<()>) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async move {
+            let acceptor = Arc::new(self);
+            let mut tasks = Vec::new();
+            for listener in listeners {
+                let (acceptor, mut stopped) = (Arc::clone(&acceptor), stopped.clone());
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                tasks.push(tokio::spawn(async move {
+                    tokio::select! {
+                        () = acceptor.accept(&listener) => {}
+                        _ = stopped.changed() => {}
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.map_err(io::Error::other)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Accepts for ever.
+    async fn accept(&self, listener: &tokio::net::TcpListener) {
+        let log = Limit::new(Duration::from_secs(10));
+        let mut pause = ACCEPT_PAUSE_MIN;
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    pause = ACCEPT_PAUSE_MIN;
+                    self.hand_over(stream, &log);
+                }
+                // The peer was gone before we came to it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if let Some(count) = log.pass() {
+                        tracing::error!(%error, count, "connections cannot be accepted; trying again");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, stream: TcpStream, log: &Limit) {
+        if self.app.connections() >= self.app.connections_max {
+            self.app.refused.fetch_add(1, Ordering::Relaxed);
+            if let Some(count) = log.pass() {
+                let limit = self.app.connections_max;
+                tracing::warn!(
+                    limit,
+                    count,
+                    "connections were refused: as many are open as the setting max-connections allows"
+                );
+            }
+            return;
+        }
+        // The worker registers it with its own runtime.
+        let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended before it was served");
+                return;
+            }
+        };
+        let by_connections = |&(_, stats): &(usize, &Arc<_>)| connections_of(stats);
+        let Some((index, stats)) = self.app.workers.iter().enumerate().min_by_key(by_connections) else {
+            return;
+        };
+        stats.connections.fetch_add(1, Ordering::Relaxed);
+        self.app.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.workers[index].send(Order::Serve(stream)).is_err() {
+            stats.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn connections_of(stats: &Arc<super::stats::WorkerStats>) -> u64 {
+    stats.connections.load(Ordering::Relaxed)
+}

@@ -1,0 +1,228 @@
+//! What a worker has done, counted by the worker itself.
+//!
+//! Each worker thread has its own [`WorkerStats`] and is the only one to write to it, so counting is a plain load and store.
+//! Others read the sums.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::engine::{Heal, WriteError};
+
+/// Heals by what they did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HealCounts {
+    /// The user was offline.
+    pub opened: u64,
+    /// The user was online.
+    pub extended: u64,
+    /// The user had healed in the same second before.
+    pub unchanged: u64,
+    /// Answered 503.
+    pub refused: u64,
+    /// Answered 400: no id, or not one.
+    pub invalid: u64,
+}
+
+/// What the service has done since it started.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Heals, single and in bulk.
+    pub heals: HealCounts,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections taken since the start.
+    pub accepted: u64,
+    /// Connections closed at once because there were too many.
+    pub refused: u64,
+    /// From reading a request to handing its response to the kernel, for one read in [`LATENCY_SAMPLE`].
+    pub latency: LatencySnapshot,
+}
+
+/// One read in this many is timed: timing each would cost two clock readings, 50 ns.
+pub const LATENCY_SAMPLE: u32 = 16;
+
+/// Four buckets per doubling from 1 µs on: a quantile is exact to a fifth.
+const BUCKETS_PER_DOUBLING: usize = 4;
+/// Up to 2^24 µs, 17 s.
+const BUCKETS: usize = 24 * BUCKETS_PER_DOUBLING;
+
+/// How many requests took how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LatencySnapshot([u64; BUCKETS]);
+
+impl Default for LatencySnapshot {
+    fn default() -> Self {
+        Self([0; BUCKETS])
+    }
+}
+
+impl LatencySnapshot {
+    /// Those counted here and not yet in `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut buckets = self.0;
+        for (bucket, before) in buckets.iter_mut().zip(earlier.0) {
+            *bucket = bucket.saturating_sub(before);
+        }
+        Self(buckets)
+    }
+
+    /// The latency that the share `quantile` (0 to 1) of requests stayed within, rounded up to a bucket's end; `None` if
+    /// none was counted.
+    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let total: u64 = self.0.iter().sum();
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let rank = (total as f64 * quantile).ceil() as u64;
+        let mut seen = 0;
+        for (index, count) in self.0.iter().enumerate() {
+            seen += count;
+            if total > 0 && seen >= rank.max(1) {
+                return Some(bucket_end(index));
+            }
+        }
+        None
+    }
+
+    fn add(&mut self, other: &[AtomicU64; BUCKETS]) {
+        for (sum, bucket) in self.0.iter_mut().zip(other) {
+            *sum += bucket.load(Ordering::Relaxed);
+        }
+    }
+}
+
+fn bucket_of(latency: Duration) -> usize {
+    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+    let doubling = micros.ilog2() as usize;
+    // The two bits below the leading one say which quarter of the doubling.
+    let quarter = ((micros << 2) >> doubling) as usize & (BUCKETS_PER_DOUBLING - 1);
+    (doubling * BUCKETS_PER_DOUBLING + quarter).min(BUCKETS - 1)
+}
+
+fn bucket_end(index: usize) -> Duration {
+    let (doubling, quarter) = (index / BUCKETS_PER_DOUBLING, index % BUCKETS_PER_DOUBLING);
+    Duration::from_nanos((1_000 * (5 + quarter as u64) << doubling) / 4)
+}
+
+/// One worker's counts.
+#[derive(Debug)]
+pub(super) struct WorkerStats {
+    opened: AtomicU64,
+    extended: AtomicU64,
+    unchanged: AtomicU64,
+    refused: AtomicU64,
+    invalid: AtomicU64,
+    /// Written by the acceptor, which adds, and the worker, which subtracts.
+    pub connections: AtomicU64,
+    latency: [AtomicU64; BUCKETS],
+}
+
+impl Default for WorkerStats {
+    fn default() -> Self {
+        Self {
+            opened: AtomicU64::new(0),
+            extended: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            invalid: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            latency: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl WorkerStats {
+    pub fn healed(&self, heal: Result<Heal, WriteError>) {
+        add(
+            match heal {
+                Ok(Heal::Opened) => &self.opened,
+                Ok(Heal::Extended) => &self.extended,
+                Ok(Heal::Unchanged) => &self.unchanged,
+                Err(WriteError::UsersFull) => &self.refused,
+            },
+            1,
+        );
+    }
+
+    /// Adds a batch's counts at once.
+    pub fn healed_many(&self, counts: HealCounts) {
+        add(&self.opened, counts.opened);
+        add(&self.extended, counts.extended);
+        add(&self.unchanged, counts.unchanged);
+        add(&self.refused, counts.refused);
+    }
+
+    pub fn invalid(&self) {
+        add(&self.invalid, 1);
+    }
+
+    pub fn took(&self, latency: Duration) {
+        add(&self.latency[bucket_of(latency)], 1);
+    }
+
+    pub fn add_to(&self, stats: &mut Stats) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        stats.heals.opened += read(&self.opened);
+        stats.heals.extended += read(&self.extended);
+        stats.heals.unchanged += read(&self.unchanged);
+        stats.heals.refused += read(&self.refused);
+        stats.heals.invalid += read(&self.invalid);
+        stats.connections += read(&self.connections);
+        stats.latency.add(&self.latency);
+    }
+}
+
+/// There is one writer, so nothing can come between the load and the store.
+fn add(count: &AtomicU64, n: u64) {
+    count.store(count.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+impl HealCounts {
+    /// Counts one heal.
+    pub(super) fn count(&mut self, heal: Result<Heal, WriteError>) {
+        *match heal {
+            Ok(Heal::Opened) => &mut self.opened,
+            Ok(Heal::Extended) => &mut self.extended,
+            Ok(Heal::Unchanged) => &mut self.unchanged,
+            Err(WriteError::UsersFull) => &mut self.refused,
+        } += 1;
+    }
+
+    /// Those that were taken.
+    pub fn taken(&self) -> u64 {
+        self.opened + self.extended + self.unchanged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_lies_in_its_bucket() {
+        for micros in [1_u64, 2, 3, 4, 5, 7, 8, 9, 15, 100, 1_000, 999_999, 16_000_000] {
+            let index = bucket_of(Duration::from_micros(micros));
+            let end = bucket_end(index);
+            assert!(Duration::from_micros(micros) < end, "{micros} µs beyond {end:?}");
+            if micros >= 4 {
+                assert!(end <= Duration::from_micros(micros * 5 / 4 + 1), "{micros} µs far below {end:?}");
+            }
+        }
+        assert_eq!(bucket_of(Duration::from_secs(1_000)), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_quantile_covers_its_share() {
+        let worker = WorkerStats::default();
+        for _ in 0..99 {
+            worker.took(Duration::from_micros(10));
+        }
+        worker.took(Duration::from_millis(50));
+
+        let mut stats = Stats::default();
+        worker.add_to(&mut stats);
+
+        assert_eq!(stats.latency.quantile(0.99), Some(Duration::from_micros(12)));
+        assert_eq!(stats.latency.quantile(1.0), Some(Duration::from_nanos(57_344_000)));
+        assert_eq!(stats.latency.since(&stats.latency).quantile(0.5), None);
+    }
+}

@@ -1,0 +1,78 @@
+//! A worker: one thread, one runtime, and the connections that were given to it.
+//!
+//! A connection stays with its worker, so nothing that belongs to it is shared between threads.
+
+use std::cell::RefCell;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::LocalSet;
+
+use super::app::App;
+use super::connection::{self, Drain, READ_MAX, Socket};
+use super::dispatch::Dispatch;
+use super::stats::WorkerStats;
+
+/// What the connections of one worker share.
+pub(super) struct Worker {
+    pub app: Arc<App>,
+    pub stats: Arc<WorkerStats>,
+    pub router: Router,
+}
+
+/// What a worker is told. When nobody is left to tell it anything, it ends, and its connections with it.
+pub(super) enum Order {
+    Serve(TcpStream),
+    Drain,
+}
+
+/// Runs a worker on the current thread.
+pub(super) fn run(worker: Worker, mut orders: UnboundedReceiver<Order>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker = Rc::new(worker);
+    let scratch = Rc::new(RefCell::new(vec![0; READ_MAX].into_boxed_slice()));
+    let drain = Drain::default();
+    LocalSet::new().block_on(&runtime, async move {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Serve(stream) => {
+                    tokio::task::spawn_local(serve(
+                        Rc::clone(&worker),
+                        stream,
+                        Rc::clone(&scratch),
+                        drain.clone(),
+                    ));
+                }
+                Order::Drain => drain.give(),
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn serve(worker: Rc<Worker>, stream: TcpStream, scratch: Rc<RefCell<Box<[u8]>>>, drain: Drain) {
+    // However the task ends, the connection is counted out.
+    let _open = Open(Arc::clone(&worker.stats));
+    let stream = match tokio::net::TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be registered with its worker");
+            return;
+        }
+    };
+    let socket = Socket::new(stream, scratch, Arc::clone(&worker.stats), worker.app.timeouts);
+    let dispatch = Dispatch { worker, socket: socket.clone() };
+    connection::drive(socket, dispatch, drain.signal()).await;
+}
+
+struct Open(Arc<WorkerStats>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
