@@ -28,11 +28,15 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    /// Which endpoint a path names, and what follows it: `None` for `/heal` itself, which lacks the id.
+    /// Which endpoint a path names, and the id behind it, without the one slash that may end it: `None` for `/heal` itself.
     fn of(path: &str) -> Option<(Self, Option<&str>)> {
         let split = |name: &str| match path.strip_prefix(name)? {
             "" => Some(None),
-            rest => rest.strip_prefix('/').map(Some),
+            rest => {
+                let id = rest.strip_prefix('/')?;
+                let id = id.strip_suffix('/').unwrap_or(id);
+                (!id.contains('/')).then_some(Some(id))
+            }
         };
         // The second letter tells the three apart from most of the rest.
         match path.as_bytes().get(1)? {
@@ -106,14 +110,10 @@ pub(super) fn is_chunked(request: &Request<Incoming>) -> bool {
     request.headers().contains_key(TRANSFER_ENCODING)
 }
 
-/// Reads the last part of a path: percent-encoding is undone, and one slash at the end is no part of the id.
+/// Reads the last part of a path; percent-encoding is undone.
 fn read_id(segment: &str) -> Result<UserId, Error> {
-    let segment = segment.strip_suffix('/').unwrap_or(segment);
     if segment.is_empty() {
         return Err(Error::MISSING_ID);
-    }
-    if segment.contains('/') {
-        return Err(Error::NOT_FOUND);
     }
     if segment.contains('%') {
         return Ok(UserId::from_ascii(&percent_decode(segment.as_bytes()))?);
@@ -219,7 +219,8 @@ mod tests {
             ("/heal", Some((Endpoint::Heal, None))),
             ("/heal/", Some((Endpoint::Heal, Some("")))),
             ("/heart_rhythm/-5", Some((Endpoint::HeartRhythm, Some("-5")))),
-            ("/checkup/1/2", Some((Endpoint::Checkup, Some("1/2")))),
+            ("/checkup/1/", Some((Endpoint::Checkup, Some("1")))),
+            ("/checkup/1/2", None),
             ("/healthz", None),
             ("/heals/1", None),
             ("/v1/heal", None),
