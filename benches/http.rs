@@ -279,15 +279,10 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-        let count = |kind: &str| status["heals"][kind].as_u64().unwrap() as f64;
-        let all = count("opened") + count("extended") + count("unchanged");
-        let share = |kind| 100.0 * count(kind) / all;
-        Some(format!(
-            "opened {:.1} %, extended {:.1} %, unchanged {:.1} %",
-            share("opened"),
-            share("extended"),
-            share("unchanged")
-        ))
+        let count = |kind: &str| status["heals"][kind].as_u64().map(|count| count as f64);
+        let counts = [count("opened")?, count("extended")?, count("unchanged")?];
+        let [opened, extended, unchanged] = counts.map(|count| 100.0 * count / counts.iter().sum::<f64>());
+        Some(format!("opened {opened:.1} %, extended {extended:.1} %, unchanged {unchanged:.1} %"))
     }
 }
 

@@ -67,11 +67,21 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(engine: Arc<Engine>, settings: &Settings) -> Result<Self, StartError> {
-        Self::start_with(engine, settings, Router::new())
+        Self::start_with_routes(engine, settings, Router::new())
     }
 
-    /// The same with further routes, so that a test can have a slow one.
-    fn start_with(engine: Arc<Engine>, settings: &Settings, more: Router) -> Result<Self, StartError> {
+    /// The same, with routes of the embedding program's own beside ours.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    ///
+    /// # Panics
+    /// If one of them is ours already.
+    pub fn start_with_routes(
+        engine: Arc<Engine>,
+        settings: &Settings,
+        more: Router,
+    ) -> Result<Self, StartError> {
         let app = Arc::new(App::new(engine, settings));
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();

@@ -38,6 +38,16 @@ impl Service {
         Self { engine, clock, server }
     }
 
+    /// On one worker, with further routes.
+    pub fn start_with_routes(more: axum::Router) -> Self {
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
+        let engine = Arc::new(Engine::builder().clock(clock.clone()).build());
+        let settings =
+            Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 1, ..Settings::default() };
+        let server = http::Server::start_with_routes(Arc::clone(&engine), &settings, more).unwrap();
+        Self { engine, clock, server }
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.server.addresses()[0]
     }
@@ -86,6 +96,10 @@ impl Client {
     /// Writes what the other end may no longer want to read.
     pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())
+    }
+
+    pub fn set_write_timeout(&self, timeout: Duration) {
+        self.stream.set_write_timeout(Some(timeout)).unwrap();
     }
 
     /// Nothing more will be sent.
