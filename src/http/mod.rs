@@ -20,6 +20,7 @@ mod dispatch;
 mod error;
 mod json;
 mod log;
+mod openapi;
 mod query;
 mod routes;
 mod seed;

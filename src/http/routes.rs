@@ -14,7 +14,7 @@ use super::app::App;
 use super::error::{Error, JSON};
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, user};
+use super::{admin, bulk, openapi, user};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -35,6 +35,7 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
         .route("/livez", get(admin::livez))
         .route("/healthz", get(admin::livez))
         .route("/readyz", get(admin::readyz))
+        .route("/openapi.json", get(openapi::openapi))
         .fallback(|| async { Error::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Error::METHOD })
         .layer(middleware::from_fn(do_not_store))

@@ -1,0 +1,234 @@
+//! The description of the interface, as OpenAPI 3.1: `GET /openapi.json`.
+//!
+//! Built from declarations next to one another here, one a call, because the original three endpoints are served by a match
+//! and not by handlers that could carry their own. A test asks the running service for each of them.
+
+// The functions exist for what stands above them, and the types for their shapes.
+#![allow(dead_code)]
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use utoipa::{OpenApi, ToSchema};
+
+use super::error::{Error, JSON};
+
+/// `GET /openapi.json`
+pub(super) async fn openapi() -> Response {
+    match Description::openapi().to_json() {
+        Ok(description) => ([(CONTENT_TYPE, JSON)], description).into_response(),
+        Err(_) => Error::INTERNAL.into_response(),
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Heartbeat",
+        description = "Who is online, who has gone, and every user's timeline of sessions. Times are whole Unix seconds; \
+                       errors are {\"error\":\"…\"}; 503 on a write means: not acknowledged, repeat it."
+    ),
+    paths(
+        heal,
+        heal_by_post,
+        leave_one,
+        checkup,
+        heart_rhythm,
+        heal_many,
+        checkup_many,
+        leave_many,
+        profile,
+        forget,
+        online,
+        livez,
+        healthz,
+        readyz,
+        status,
+        description
+    )
+)]
+struct Description;
+
+/// An error: one sentence that says what to change.
+#[derive(ToSchema)]
+struct Refusal {
+    error: String,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum OnlineOrOffline {
+    Online,
+    Offline,
+}
+
+#[derive(ToSchema)]
+struct Reply {
+    status: OnlineOrOffline,
+}
+
+#[derive(ToSchema)]
+struct UserStatus {
+    id: i64,
+    status: OnlineOrOffline,
+}
+
+#[derive(ToSchema)]
+struct Row {
+    online_at: u32,
+    /// For the live session its deadline, which lies in the future.
+    offline_at: u32,
+}
+
+#[derive(ToSchema)]
+struct HeartRhythm {
+    id: i64,
+    /// Ascending.
+    history: Vec<Row>,
+}
+
+/// At most 100,000 ids. Also `text/plain`, one id a line, and `application/octet-stream`, 8-byte little-endian integers.
+#[derive(ToSchema)]
+struct Ids {
+    /// Numbers, or decimal strings.
+    ids: Vec<i64>,
+}
+
+#[derive(ToSchema)]
+struct Healed {
+    healed: u64,
+    opened: u64,
+}
+
+#[derive(ToSchema)]
+struct Statuses {
+    /// In the request's order.
+    users: Vec<UserStatus>,
+}
+
+#[derive(ToSchema)]
+struct Left {
+    left: u64,
+}
+
+#[derive(ToSchema)]
+struct Profile {
+    id: i64,
+    status: OnlineOrOffline,
+    /// Of the latest session; null for a user who has only ever left in the second of coming.
+    #[schema(required)]
+    online_at: Option<u32>,
+    #[schema(required)]
+    offline_at: Option<u32>,
+    /// The latest second in which the user counted as online.
+    last_seen: u32,
+    sessions: u64,
+    online_seconds: u64,
+}
+
+#[derive(ToSchema)]
+struct Forgotten {
+    /// Sessions; 0 for a user never seen.
+    forgotten: u64,
+}
+
+#[derive(ToSchema)]
+struct Online {
+    online: u64,
+    /// The second last swept.
+    at: u32,
+}
+
+#[derive(ToSchema)]
+struct Live {
+    live: bool,
+}
+
+#[derive(ToSchema)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<String>,
+}
+
+#[derive(ToSchema)]
+struct Status {
+    version: String,
+    uptime_seconds: u64,
+    users: u64,
+    online: u64,
+    at: u32,
+    sessions: u64,
+    heals: Heals,
+    connections: u64,
+    process: Option<Usage>,
+}
+
+#[derive(ToSchema)]
+struct Heals {
+    opened: u64,
+    extended: u64,
+    unchanged: u64,
+    refused: u64,
+    invalid: u64,
+}
+
+#[derive(ToSchema)]
+struct Usage {
+    cpu_seconds: f64,
+    resident_bytes: u64,
+    open_files: u64,
+}
+
+macro_rules! calls {
+    ($($name:ident: $method:ident $path:literal, $says:literal, ($($request:tt)*), [$($response:tt)*];)*) => {$(
+        #[utoipa::path($method, path = $path, description = $says, $($request)* responses($($response)*))]
+        fn $name() {}
+    )*};
+}
+
+calls! {
+    heal: put "/heal/{user_id}", "One heartbeat: the user is online for one ttl from now.",
+        (params(("user_id" = i64, Path)),),
+        [(status = 200, body = Reply), (status = 400, body = Refusal), (status = 503, body = Refusal)];
+    heal_by_post: post "/heal/{user_id}", "The same as PUT.",
+        (params(("user_id" = i64, Path)),),
+        [(status = 200, body = Reply), (status = 400, body = Refusal), (status = 503, body = Refusal)];
+    leave_one: delete "/heal/{user_id}", "Ends the live session now. Repeating it changes nothing.",
+        (params(("user_id" = i64, Path)),),
+        [(status = 200, body = Reply), (status = 400, body = Refusal)];
+    checkup: get "/checkup/{user_id}", "Whether the user is online; unknown users are offline.",
+        (params(("user_id" = i64, Path)),),
+        [(status = 200, body = UserStatus), (status = 400, body = Refusal)];
+    heart_rhythm: get "/heart_rhythm/{user_id}", "The user's timeline; empty for unknown users.",
+        (params(("user_id" = i64, Path)),),
+        [(status = 200, body = HeartRhythm), (status = 400, body = Refusal)];
+    heal_many: post "/v1/heal", "Heals everybody named.",
+        (request_body = Ids,),
+        [(status = 200, body = Healed), (status = 400, body = Refusal), (status = 413, body = Refusal),
+         (status = 415, body = Refusal), (status = 503, body = Refusal)];
+    checkup_many: post "/v1/checkup", "Says of everybody named whether they are online.",
+        (params(("id_format" = Option<String>, Query, description = "number or string")), request_body = Ids,),
+        [(status = 200, body = Statuses), (status = 400, body = Refusal), (status = 413, body = Refusal),
+         (status = 415, body = Refusal)];
+    leave_many: post "/v1/leave", "Ends the live sessions of everybody named.",
+        (request_body = Ids,),
+        [(status = 200, body = Left), (status = 400, body = Refusal), (status = 413, body = Refusal),
+         (status = 415, body = Refusal)];
+    profile: get "/v1/users/{user_id}", "One user in a few numbers.",
+        (params(("user_id" = i64, Path), ("id_format" = Option<String>, Query, description = "number or string")),),
+        [(status = 200, body = Profile), (status = 400, body = Refusal), (status = 404, body = Refusal)];
+    forget: delete "/v1/users/{user_id}", "Removes the user and the whole timeline.",
+        (params(("user_id" = i64, Path)),),
+        [(status = 200, body = Forgotten), (status = 400, body = Refusal)];
+    online: get "/v1/online", "How many are online, as of the second last swept.",
+        (), [(status = 200, body = Online)];
+    livez: get "/livez", "The process is up.",
+        (), [(status = 200, body = Live)];
+    healthz: get "/healthz", "The same as /livez.",
+        (), [(status = 200, body = Live)];
+    readyz: get "/readyz", "Whether heals are taken.",
+        (), [(status = 200, body = Readiness), (status = 503, body = Readiness)];
+    status: get "/v1/status", "What runs and how it is doing.",
+        (), [(status = 200, body = Status)];
+    description: get "/openapi.json", "This description.",
+        (), [(status = 200, content_type = "application/json")];
+}
