@@ -94,6 +94,16 @@ fn a_bad_file_is_78(#[case] text: &str, #[case] part: &str) {
     }
 }
 
+/// The exit code is all that is left to say it with.
+#[test]
+fn a_bad_setting_is_78_even_if_nobody_reads_the_sentence() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(process::BINARY);
+    let status = command.env_clear().args(["--ttl", "7"]).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(78));
+}
+
 #[test]
 fn off_loopback_without_leave_is_78() {
     let (code, sentence) = refused(&mut heartbeat(&["--listen", "0.0.0.0:0"]));

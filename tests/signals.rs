@@ -7,6 +7,7 @@ mod process;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use process::Service;
 use rstest::rstest;
@@ -101,13 +102,35 @@ fn hup_takes_the_log_level_from_the_file_as_it_is_now() {
     assert_eq!(service.wait().code(), Some(0));
 }
 
+/// 64 descriptors stay reserved, 4 for the worker thread, and one for its listener.
 #[test]
-fn a_setting_above_the_limit_on_open_files_is_lowered_with_a_warning() {
-    let mut service = listening(&["--max-connections", "10,000,000"]);
+fn the_limit_on_open_files_is_raised_and_a_setting_above_it_lowered_with_a_warning() {
+    let mut service = Service::start(&["--threads", "1"], |command| {
+        let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        *command = Command::new("/bin/sh");
+        let script = "ulimit -Sn 100 && ulimit -Hn 200 && exec \"$0\" \"$@\"";
+        command.env_clear().args(["-c", script, process::BINARY]).args(args);
+    });
     let line = service.logged("max-connections was lowered");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", service.id())).unwrap();
+    let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(
+        open_files.split_whitespace().collect::<Vec<_>>(),
+        ["Max", "open", "files", "200", "200", "files"]
+    );
     let fields = &line["fields"];
-    assert_eq!(fields["from"], 10_000_000);
-    assert!(fields["to"].as_u64() < fields["open_files_max"].as_u64(), "{line}");
+    assert_eq!(fields["from"], 100_000);
+    assert_eq!(fields["to"], 131);
+    assert_eq!(fields["open_files_max"], 200);
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let mut service = listening(&[]);
+    service.stop_reading_log();
+    service.signal(Signal::USR1);
+    service.signal(Signal::TERM);
+    assert_eq!(service.wait().code(), Some(0));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::output;
 use crate::config::{CONFIG_EXPECTED, Origin, Setting, SettingError};
 use crate::http::StartError;
 
@@ -77,7 +78,7 @@ impl Failure {
 /// Prints why clap refused the arguments, or the help it was asked for. A setting without a value is a bad setting.
 pub(super) fn refused(refusal: &clap::Error) -> Exit {
     if let Some(error) = bad_setting(refusal) {
-        eprintln!("heartbeat: {error}");
+        output::complain(&error.to_string());
         return Exit::Setting;
     }
     // Whoever closed the other end of the pipe has read enough.

@@ -76,7 +76,7 @@ impl Args for SettingFlags {
             .long(CONFIG)
             .value_name("FILE")
             .value_parser(value_parser!(PathBuf))
-            .help(format!("TOML file with settings [default: none] [env: {CONFIG_VARIABLE}]"));
+            .help(format!("TOML file with settings\n[default: none] [env: {CONFIG_VARIABLE}]"));
         command.arg(config).args(Setting::all().iter().map(flag))
     }
 
@@ -93,7 +93,7 @@ fn flag(setting: &Setting) -> Arg {
         .value_name(setting.placeholder)
         .value_parser(value_parser!(OsString))
         .help_heading(setting.group)
-        .help(format!("{doc} [default: {default}] [env: {variable}]"));
+        .help(format!("{doc}\n[default: {default}] [env: {variable}]"));
     match setting.shape {
         Shape::One => flag,
         Shape::List => flag.action(ArgAction::Append),

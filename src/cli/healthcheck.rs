@@ -17,7 +17,7 @@ use super::flags::SettingFlags;
 /// Arguments of `heartbeat healthcheck`.
 #[derive(Debug, Args)]
 pub(super) struct HealthcheckArgs {
-    /// Ask this one, such as <http://127.0.0.1:3519>, and not the first listen address of the settings
+    /// Ask this one, such as `http://127.0.0.1:3519`, and not the first listen address of the settings
     #[arg(long)]
     url: Option<Url>,
     #[command(flatten)]

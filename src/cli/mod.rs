@@ -66,7 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => match dispatch(&cli) {
             Ok(exit) => exit,
             Err(failure) => {
-                eprintln!("heartbeat: {}", failure.sentence());
+                output::complain(&failure.sentence());
                 failure.exit()
             }
         },

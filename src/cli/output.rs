@@ -1,8 +1,13 @@
-//! Text for stdout.
+//! Text for stdout, and the one sentence for stderr.
 
 use std::io::{self, Write};
 
 use super::exit::Failure;
+
+/// Says what is wrong. If stderr takes nothing the exit code has to do.
+pub(super) fn complain(sentence: &str) {
+    let _ = writeln!(io::stderr(), "heartbeat: {sentence}");
+}
 
 /// Prints `text`. Whoever closed the other end of a pipe has read enough: that is no error.
 pub(super) fn print(text: &[u8]) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_heartbeat");
 #[allow(dead_code, reason = "each test binary uses a part of this")]
 pub struct Service {
     child: Child,
-    log: BufReader<ChildStderr>,
+    log: Option<BufReader<ChildStderr>>,
 }
 
 #[allow(dead_code, reason = "each test binary uses a part of this")]
@@ -22,24 +22,34 @@ impl Service {
     pub fn start(args: &[&str], alter: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(BINARY);
         command.env_clear().args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(args);
-        command.stdin(Stdio::piped()).stderr(Stdio::piped());
         alter(&mut command);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
+        let log = child.stderr.take().map(BufReader::new);
         Self { child, log }
     }
 
     /// Reads the log up to the line whose message begins with `message`, and gives that one.
     pub fn logged(&mut self, message: &str) -> Value {
+        let log = self.log.as_mut().unwrap();
         let mut text = String::new();
         loop {
             let start = text.len();
-            assert!(self.log.read_line(&mut text).unwrap() > 0, "no {message:?} in:\n{text}");
+            assert!(log.read_line(&mut text).unwrap() > 0, "no {message:?} in:\n{text}");
             let line: Value = serde_json::from_str(&text[start..]).unwrap();
             if line["fields"]["message"].as_str().unwrap().starts_with(message) {
                 return line;
             }
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// As if whoever reads the log had died.
+    pub fn stop_reading_log(&mut self) {
+        self.log = None;
     }
 
     pub fn signal(&self, signal: Signal) {
