@@ -1,0 +1,299 @@
+//! Precedence, and every value that is refused, whichever way it comes.
+
+use std::io::Write;
+use std::time::Duration;
+
+use rstest::rstest;
+use tempfile::NamedTempFile;
+
+use super::*;
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn with_file(file: &NamedTempFile) -> Inputs {
+    Inputs { config: Some(file.path().to_owned()), ..Inputs::default() }
+}
+
+fn with_variable(name: &str, value: &str) -> Inputs {
+    Inputs { environment: vec![(name.into(), value.into())], ..Inputs::default() }
+}
+
+fn with_flag(name: &str, value: &str) -> Inputs {
+    Inputs { flags: vec![(name.into(), value.into())], ..Inputs::default() }
+}
+
+fn shown(inputs: &Inputs, name: &str) -> (String, String) {
+    let effective = inputs.load().unwrap();
+    let (_, value, origin) = effective.iter().find(|(known, ..)| *known == name).unwrap();
+    (value, origin.to_string())
+}
+
+fn refusal(inputs: &Inputs) -> String {
+    let sentence = inputs.load().unwrap_err().to_string();
+    assert!(!sentence.contains('\n'), "one line: {sentence}");
+    sentence
+}
+
+#[test]
+fn nothing_given_is_the_defaults() {
+    let effective = Inputs::default().load().unwrap();
+    assert!(effective.iter().all(|(_, _, origin)| *origin == Origin::Default));
+    assert_eq!(effective.settings.ttl.as_seconds(), 7);
+    assert_eq!(effective.settings.max_connections, 100_000);
+    assert_eq!(effective.settings.idle_timeout, Duration::from_secs(75));
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let file = file("ttl = \"3s\"\n");
+    let mut inputs = with_file(&file);
+    assert_eq!(shown(&inputs, "ttl"), ("3s".into(), format!("file:{}", file.path().display())));
+
+    inputs.environment = vec![("HEARTBEAT_TTL".into(), "4s".into())];
+    assert_eq!(shown(&inputs, "ttl"), ("4s".into(), "env HEARTBEAT_TTL".into()));
+
+    inputs.flags = vec![("ttl".into(), "5s".into())];
+    assert_eq!(shown(&inputs, "ttl"), ("5s".into(), "flag --ttl".into()));
+}
+
+#[test]
+fn the_flag_names_the_file_before_the_variable_does() {
+    let (one, other) = (file("ttl = \"3s\""), file("ttl = \"4s\""));
+    let mut inputs = with_variable("HEARTBEAT_CONFIG", other.path().to_str().unwrap());
+    assert_eq!(shown(&inputs, "ttl").0, "4s");
+
+    inputs.config = Some(one.path().to_owned());
+    assert_eq!(shown(&inputs, "ttl").0, "3s");
+}
+
+#[test]
+fn a_file_can_hold_every_setting() {
+    let file = file(
+        r#"
+        listen = ["127.0.0.1:1", "[::1]:2"]
+        no-auth = true
+        max-connections = 1_000
+        header-timeout = "500ms"
+        idle-timeout = "2m"
+        drain-timeout = "0s"
+        max-body-bytes = "1MiB"
+        ttl = "10s"
+        grace = "2s"
+        max-users = 5
+        threads = 3
+        log = "info,heartbeat=debug"
+        log-format = "pretty"
+        "#,
+    );
+    let effective = with_file(&file).load().unwrap();
+    let values: Vec<_> = effective.iter().map(|(_, value, _)| value).collect();
+    let expected = [
+        "127.0.0.1:1,[::1]:2",
+        "true",
+        "1000",
+        "500ms",
+        "120s",
+        "0s",
+        "1MiB",
+        "10s",
+        "2s",
+        "5",
+        "3",
+        "info,heartbeat=debug",
+        "pretty",
+    ];
+    assert_eq!(values, expected);
+}
+
+#[rstest]
+#[case("listen = \"127.0.0.1:1\"", "listen", "127.0.0.1:1")]
+#[case("max-users = \"unlimited\"", "max-users", "unlimited")]
+#[case("max-body-bytes = 4194304", "max-body-bytes", "4MiB")]
+#[case("no-auth = \"true\"", "no-auth", "true")]
+fn a_file_may_say_it_otherwise(#[case] line: &str, #[case] name: &str, #[case] value: &str) {
+    assert_eq!(shown(&with_file(&file(line)), name).0, value);
+}
+
+#[rstest]
+#[case("listen", "127.0.0.1:1, [::1]:2", "127.0.0.1:1,[::1]:2")]
+#[case("max-connections", "50,000", "50000")]
+#[case("max-connections", "10_000_000", "10000000")]
+#[case("ttl", "1s", "1s")]
+#[case("ttl", "1day", "86400s")]
+#[case("grace", "1day", "86400s")]
+#[case("max-users", "1", "1")]
+#[case("threads", "1024", "1024")]
+#[case("max-body-bytes", "1KiB", "1KiB")]
+#[case("max-body-bytes", "1GiB", "1GiB")]
+#[case("header-timeout", "1ms", "1ms")]
+#[case("no-auth", "false", "false")]
+#[case("log", "off", "off")]
+#[case("log", "WARN,heartbeat::http=trace", "WARN,heartbeat::http=trace")]
+fn edges_that_are_taken(#[case] name: &str, #[case] given: &str, #[case] value: &str) {
+    assert_eq!(shown(&with_flag(name, given), name).0, value);
+    let variable = Setting::find(name).unwrap().variable();
+    assert_eq!(shown(&with_variable(&variable, given), name).0, value);
+}
+
+#[rstest]
+#[case("listen", "localhost")]
+#[case("listen", "3519")]
+#[case("listen", "127.0.0.1:70000")]
+#[case("listen", "127.0.0.1:1,")]
+#[case("ttl", "0s")]
+#[case("ttl", "86401s")]
+#[case("ttl", "1500ms")]
+#[case("ttl", "7")]
+#[case("ttl", "-7s")]
+#[case("grace", "0")]
+#[case("grace", "2days")]
+#[case("grace", "1500ms")]
+#[case("max-users", "0")]
+#[case("max-users", "many")]
+#[case("threads", "0")]
+#[case("threads", "1025")]
+#[case("max-connections", "0")]
+#[case("max-connections", "10,000,001")]
+#[case("header-timeout", "0s")]
+#[case("idle-timeout", "2days")]
+#[case("drain-timeout", "soon")]
+#[case("max-body-bytes", "1023")]
+#[case("max-body-bytes", "2GiB")]
+#[case("max-body-bytes", "4M")]
+#[case("no-auth", "maybe")]
+#[case("log", "inof")]
+#[case("log", "heartbeat=loud")]
+#[case("log-format", "xml")]
+fn a_bad_value_is_named_with_its_origin_and_the_remedy(#[case] name: &str, #[case] value: &str) {
+    let setting = Setting::find(name).unwrap();
+    let file = file(&format!("{name} = {value:?}"));
+    let ways = [
+        (with_flag(name, value), format!("flag --{name}")),
+        (with_variable(&setting.variable(), value), format!("env {}", setting.variable())),
+        (with_file(&file), format!("file:{}", file.path().display())),
+    ];
+    for (inputs, origin) in ways {
+        let expected = format!("{name} cannot be `{value}` ({origin}): write {}", setting.expected);
+        assert_eq!(refusal(&inputs), expected);
+    }
+}
+
+#[test]
+fn an_empty_value_is_none_for_every_setting() {
+    for setting in Setting::all() {
+        let expected =
+            format!("{} has no value (flag --{}): write {}", setting.name, setting.name, setting.expected);
+        assert_eq!(refusal(&with_flag(setting.name, "")), expected);
+    }
+}
+
+#[rstest]
+#[case("ttl = 7", "ttl cannot be `7`")]
+#[case("ttl = 7.5", "ttl cannot be `7.5`")]
+#[case("ttl = [\"7s\"]", "ttl cannot be `[\"7s\"]`")]
+#[case("log = true", "log cannot be `true`")]
+#[case("listen = []", "listen has no value")]
+#[case("listen = [1]", "listen cannot be `[1]`")]
+#[case("[ttl]\nseconds = 7", "ttl cannot be `")]
+#[case("no-auth = 1", "no-auth cannot be `1`")]
+fn a_value_of_the_wrong_type_is_refused(#[case] line: &str, #[case] sentence: &str) {
+    let said = refusal(&with_file(&file(line)));
+    assert!(said.starts_with(sentence), "{said}");
+}
+
+/// A mistake does not wait until the value above it is taken away.
+#[test]
+fn a_bad_value_is_refused_even_if_another_takes_precedence() {
+    let mut inputs = with_variable("HEARTBEAT_TTL", "soon");
+    inputs.flags = vec![("ttl".into(), "7s".into())];
+    assert!(refusal(&inputs).starts_with("ttl cannot be `soon` (env HEARTBEAT_TTL)"));
+}
+
+#[test]
+fn a_long_value_is_shortened_and_stays_on_one_line() {
+    let said = refusal(&with_flag("ttl", &"a\nb".repeat(1_000)));
+    assert!(said.starts_with("ttl cannot be `a\\nba\\nb"), "{said}");
+    assert!(said.len() < 400, "{said}");
+}
+
+#[rstest]
+#[case("max_users = 3", "`max_users` is not a setting", "write max-users")]
+#[case("tll = \"7s\"", "`tll` is not a setting", "write ttl")]
+#[case("log_format = \"json\"", "`log_format` is not a setting", "write log-format")]
+fn an_unknown_key_is_refused_with_the_nearest(#[case] line: &str, #[case] what: &str, #[case] remedy: &str) {
+    let said = refusal(&with_file(&file(line)));
+    assert!(said.starts_with(what) && said.contains("(file:") && said.contains(remedy), "{said}");
+}
+
+#[rstest]
+#[case("HEARTBEAT_TLL", "write HEARTBEAT_TTL")]
+#[case("HEARTBEAT_ttl", "write HEARTBEAT_TTL")]
+#[case("HEARTBEAT_NOAUTH", "write HEARTBEAT_NO_AUTH")]
+#[case("HEARTBEAT_MAX_CONNECTION", "write HEARTBEAT_MAX_CONNECTIONS")]
+#[case("HEARTBEAT_CONFG", "write HEARTBEAT_CONFIG")]
+fn a_misspelt_variable_is_refused_with_the_nearest(#[case] name: &str, #[case] remedy: &str) {
+    let said = refusal(&with_variable(name, "7s"));
+    assert!(said.starts_with(&format!("`{name}` is not a setting (env {name})")), "{said}");
+    assert!(said.contains(remedy), "{said}");
+}
+
+#[rstest]
+#[case("HEARTBEAT_PORT")]
+#[case("HEARTBEAT_PORT_3519_TCP_ADDR")]
+#[case("HEARTBEAT_SERVICE_PORT_HTTP")]
+#[case("HEARTBEAT_REDIS_PORT")]
+#[case("TTL")]
+fn a_variable_that_is_not_ours_is_left_alone(#[case] name: &str) {
+    assert!(with_variable(name, "tcp://10.0.0.1:3519").load().is_ok());
+}
+
+#[rstest]
+#[case("0.0.0.0:3519")]
+#[case("[::]:3519")]
+#[case("192.0.2.1:3519")]
+#[case("127.0.0.1:1,192.0.2.1:3519")]
+fn another_address_than_loopback_needs_leave(#[case] listen: &str) {
+    let mut inputs = with_flag("listen", listen);
+    let said = refusal(&inputs);
+    assert!(said.contains("(flag --listen)") && said.contains("--no-auth"), "{said}");
+
+    inputs.environment = vec![("HEARTBEAT_NO_AUTH".into(), "true".into())];
+    assert!(inputs.load().is_ok());
+}
+
+#[rstest]
+#[case("127.8.8.8:1")]
+#[case("[::1]:1")]
+#[case("[::ffff:127.0.0.1]:1")]
+fn loopback_needs_none(#[case] listen: &str) {
+    assert!(with_flag("listen", listen).load().is_ok());
+}
+
+#[test]
+fn a_missing_file_is_a_bad_value_of_config() {
+    let said = refusal(&with_variable("HEARTBEAT_CONFIG", "/nonexistent/heartbeat.toml"));
+    assert!(
+        said.starts_with("config cannot be `/nonexistent/heartbeat.toml` (env HEARTBEAT_CONFIG)"),
+        "{said}"
+    );
+    assert!(refusal(&with_variable("HEARTBEAT_CONFIG", "")).starts_with("config has no value"));
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_refused_with_its_line() {
+    let said = refusal(&with_file(&file("ttl = \"7s\"\n\nlisten = [\n")));
+    assert!(said.contains("line ") && said.contains("is not TOML"), "{said}");
+    let said = refusal(&with_file(&file("ttl = \"7s\"\ngrace 3s\n")));
+    assert!(said.contains("line 2 is not TOML"), "{said}");
+}
+
+#[test]
+fn differences_are_told_by_name() {
+    let one = Inputs::default().load().unwrap();
+    let other = with_flag("ttl", "9s").load().unwrap();
+    assert_eq!(one.differences(&other), ["ttl"]);
+}

@@ -1,0 +1,161 @@
+//! How a setting is written and what it may be.
+//!
+//! A [`Kind`] is the pair of functions between text and value, with the sentence that says what the text must look like. Where
+//! a setting takes several values they come as one text, separated by commas, whichever way they were given.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::settings::LogFormat;
+use super::text::{parse_count, parse_duration, parse_seconds, parse_size, show_duration, show_size};
+use crate::time::Ttl;
+
+/// How many values a setting has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One.
+    One,
+    /// Any number: a repeated flag, an array in a file, commas in a variable.
+    List,
+    /// Yes or no: a flag that needs no value.
+    Switch,
+}
+
+/// A way to write a value of type `T`.
+pub(super) struct Kind<T> {
+    pub placeholder: &'static str,
+    pub expected: &'static str,
+    pub shape: Shape,
+    pub parse: fn(&str) -> Option<T>,
+    pub show: fn(&T) -> String,
+}
+
+/// More than this many threads is a misprint.
+pub(super) const THREADS_MAX: usize = 1_024;
+/// The kernel's default ceiling of open files is 1,048,576, and no machine of ours holds ten times as many sockets.
+const CONNECTIONS_MAX: u64 = 10_000_000;
+/// A body is held in memory while it is read.
+const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
+/// Grace and timeouts, like the ttl, are at most a day.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) const ADDRESSES: Kind<Vec<SocketAddr>> = Kind {
+    placeholder: "ADDRESS",
+    expected: "an IP address with a port, such as 127.0.0.1:3519 or [::1]:3519",
+    shape: Shape::List,
+    parse: |text| text.split(',').map(|address| address.trim().parse().ok()).collect(),
+    show: |addresses| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(","),
+};
+
+pub(super) const TTL: Kind<Ttl> = Kind {
+    placeholder: "DURATION",
+    expected: "whole seconds with a unit, from 1s to 1day, such as 7s",
+    shape: Shape::One,
+    parse: |text| Ttl::from_seconds(parse_seconds(text)?).ok(),
+    show: |ttl| format!("{}s", ttl.as_seconds()),
+};
+
+pub(super) const GRACE: Kind<u32> = Kind {
+    placeholder: "DURATION",
+    expected: "whole seconds with a unit, from 0s to 1day, such as 3s",
+    shape: Shape::One,
+    parse: |text| parse_seconds(text).filter(|seconds| u64::from(*seconds) <= DAY.as_secs()),
+    show: |seconds| format!("{seconds}s"),
+};
+
+pub(super) const TIMEOUT: Kind<Duration> = Kind {
+    placeholder: "DURATION",
+    expected: "a duration with a unit, from 1ms to 1day, such as 5s",
+    shape: Shape::One,
+    parse: |text| parse_duration(text).filter(|given| (Duration::from_millis(1)..=DAY).contains(given)),
+    show: |duration| show_duration(*duration),
+};
+
+/// A timeout that may be nothing.
+pub(super) const PATIENCE: Kind<Duration> = Kind {
+    expected: "a duration with a unit, from 0s to 1day, such as 10s",
+    parse: |text| parse_duration(text).filter(|given| *given <= DAY),
+    ..TIMEOUT
+};
+
+pub(super) const USERS: Kind<Option<u64>> = Kind {
+    placeholder: "COUNT",
+    expected: "a number from 1 up, such as 1,000,000, or unlimited",
+    shape: Shape::One,
+    parse: |text| match text {
+        "unlimited" => Some(None),
+        count => parse_count(count).filter(|count| *count > 0).map(Some),
+    },
+    show: |users| users.map_or_else(|| "unlimited".into(), |count| count.to_string()),
+};
+
+pub(super) const THREADS: Kind<usize> = Kind {
+    placeholder: "COUNT",
+    expected: "a number from 1 to 1024",
+    shape: Shape::One,
+    parse: |text| count_within(text, 1..=THREADS_MAX as u64),
+    show: usize::to_string,
+};
+
+pub(super) const CONNECTIONS: Kind<usize> = Kind {
+    placeholder: "COUNT",
+    expected: "a number from 1 to 10,000,000, such as 100,000",
+    shape: Shape::One,
+    parse: |text| count_within(text, 1..=CONNECTIONS_MAX),
+    show: usize::to_string,
+};
+
+pub(super) const BODY: Kind<usize> = Kind {
+    placeholder: "SIZE",
+    expected: "a size from 1KiB to 1GiB, such as 4MiB or 4194304",
+    shape: Shape::One,
+    parse: |text| parse_size(text).filter(|bytes| BODY_BYTES.contains(bytes))?.try_into().ok(),
+    show: |bytes| show_size(*bytes as u64),
+};
+
+pub(super) const SWITCH: Kind<bool> = Kind {
+    placeholder: "BOOL",
+    expected: "true or false",
+    shape: Shape::Switch,
+    parse: |text| text.parse().ok(),
+    show: bool::to_string,
+};
+
+pub(super) const LOG: Kind<String> = Kind {
+    placeholder: "FILTER",
+    expected: "a level (off, error, warn, info, debug or trace) or directives such as info,heartbeat=debug",
+    shape: Shape::One,
+    parse: |text| is_filter(text).then(|| text.to_owned()),
+    show: Clone::clone,
+};
+
+pub(super) const LOG_FORMAT: Kind<LogFormat> = Kind {
+    placeholder: "FORMAT",
+    expected: "pretty or json",
+    shape: Shape::One,
+    parse: |text| match text {
+        "pretty" => Some(LogFormat::Pretty),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    },
+    show: |format| match format {
+        LogFormat::Pretty => "pretty".into(),
+        LogFormat::Json => "json".into(),
+    },
+};
+
+fn count_within(text: &str, range: RangeInclusive<u64>) -> Option<usize> {
+    parse_count(text).filter(|count| range.contains(count))?.try_into().ok()
+}
+
+/// `EnvFilter` takes any bare word for the name of a module and then writes nothing: `--log inof` would be silence. So a bare
+/// word has to be a level here. Spans' directives (`[…]`) contain commas of their own and are left to it.
+fn is_filter(text: &str) -> bool {
+    let is_plain = |directive: &str| directive.contains('=') || directive.parse::<LevelFilter>().is_ok();
+    let is_sensible = text.contains('[') || text.split(',').all(is_plain);
+    !text.is_empty() && is_sensible && EnvFilter::builder().parse(text).is_ok()
+}

@@ -1,0 +1,92 @@
+//! A running `heartbeat`, and what else the tests of the binary need from outside it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_heartbeat");
+
+/// A running `heartbeat` whose log is JSON; killed when dropped.
+#[allow(dead_code, reason = "each test binary uses a part of this")]
+pub struct Service {
+    child: Child,
+    log: Option<BufReader<ChildStderr>>,
+}
+
+#[allow(dead_code, reason = "each test binary uses a part of this")]
+impl Service {
+    /// Started with `args`; `alter` sees the command before it runs.
+    pub fn start(args: &[&str], alter: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(BINARY);
+        command.env_clear().args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(args);
+        alter(&mut command);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = child.stderr.take().map(BufReader::new);
+        Self { child, log }
+    }
+
+    /// Reads the log up to the line whose message begins with `message`, and gives that one.
+    pub fn logged(&mut self, message: &str) -> Value {
+        let log = self.log.as_mut().unwrap();
+        let mut text = String::new();
+        loop {
+            let start = text.len();
+            assert!(log.read_line(&mut text).unwrap() > 0, "no {message:?} in:\n{text}");
+            let line: Value = serde_json::from_str(&text[start..]).unwrap();
+            if line["fields"]["message"].as_str().unwrap().starts_with(message) {
+                return line;
+            }
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// As if whoever reads the log had died.
+    pub fn stop_reading_log(&mut self) {
+        self.log = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub fn close_stdin(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        // `Child::wait` closes stdin, which would be the very thing that some tests do not do.
+        let stdin = self.child.stdin.take();
+        let status = self.child.wait().unwrap();
+        drop(stdin);
+        status
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Takes one connection, reads the head of its request, sends `answer`; gives the head.
+#[allow(dead_code, reason = "each test binary uses a part of this")]
+pub fn answer_once(listener: &TcpListener, answer: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    stream.write_all(answer.as_bytes()).unwrap();
+    String::from_utf8(head).unwrap()
+}
