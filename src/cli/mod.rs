@@ -46,7 +46,7 @@ enum Command {
     /// Run the service (what a bare `heartbeat` does)
     #[command(after_help = EXAMPLES)]
     Serve(serve::ServeArgs),
-    /// Drive a running service, or one it starts itself, and report
+
     Bench(BenchArgs),
     /// Print the effective settings and where each came from
     Config(config::ConfigArgs),
