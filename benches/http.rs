@@ -85,19 +85,22 @@ struct Run {
     shares: Option<String>,
 }
 
-fn measure(server: &str, pipeline: usize) -> Run {
-    let server = Server::start(server);
+fn measure(name: &str, pipeline: usize) -> Run {
+    let server = Server::start(name);
     let requests = Arc::new(requests());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    server.open_sessions();
+    if name == "heartbeat" {
+        server.open_sessions();
+    }
     runtime.block_on(drive(server.address, &requests, pipeline, RUN / 4));
+    let before = server.heals();
     let (cpu, start) = (server.cpu(), Instant::now());
     let answered = runtime.block_on(drive(server.address, &requests, pipeline, RUN));
     let (cpu, elapsed) = (server.cpu() - cpu, start.elapsed());
     Run {
         cpu_micros: cpu.as_secs_f64() * 1e6 / answered as f64,
         rate: answered as f64 / elapsed.as_secs_f64(),
-        shares: server.shares(),
+        shares: before.zip(server.heals()).map(|(before, after)| shares(before, after)),
     }
 }
 
@@ -281,7 +284,7 @@ impl Server {
         answer
     }
 
-    /// Heals everybody once, so that the heals to be measured extend. The other servers answer something else.
+    /// Heals everybody once, so that the heals to be measured extend.
     fn open_sessions(&self) {
         let ids: Vec<u8> = (0..USERS as i64).flat_map(i64::to_le_bytes).collect();
         let head = format!(
@@ -291,15 +294,20 @@ impl Server {
         self.call(&[head.as_bytes(), &ids].concat());
     }
 
-    /// What the heals did, if the server can tell.
-    fn shares(&self) -> Option<String> {
+    /// Heals that opened, extended and changed nothing, if the server counts them.
+    fn heals(&self) -> Option<[u64; 3]> {
         let answer = self.call(b"GET /v1/status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let status: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-        let count = |kind: &str| status["heals"][kind].as_u64().map(|count| count as f64);
-        let counts = [count("opened")?, count("extended")?, count("unchanged")?];
-        let [opened, extended, unchanged] = counts.map(|count| 100.0 * count / counts.iter().sum::<f64>());
-        Some(format!("opened {opened:.1} %, extended {extended:.1} %, unchanged {unchanged:.1} %"))
+        let heals = status.get("heals")?;
+        Some([heals["opened"].as_u64()?, heals["extended"].as_u64()?, heals["unchanged"].as_u64()?])
     }
+}
+
+fn shares(before: [u64; 3], after: [u64; 3]) -> String {
+    let counts: Vec<f64> = after.iter().zip(before).map(|(after, before)| (after - before) as f64).collect();
+    let total: f64 = counts.iter().sum();
+    let share = |index: usize| 100.0 * counts[index] / total;
+    format!("opened {:.1} %, extended {:.1} %, unchanged {:.1} %", share(0), share(1), share(2))
 }
 
 impl Drop for Server {

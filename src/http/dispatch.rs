@@ -50,40 +50,49 @@ impl Service<Request<Incoming>> for Dispatch {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let answer = catch_unwind(AssertUnwindSafe(|| self.dispatch(request)));
-        answer.unwrap_or_else(|panic| {
+        // The answer is written in place: a response is 200 bytes, and each way back through a call would copy it.
+        let mut answer = Answer::Now(None);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.dispatch(request, &mut answer))) {
             self.socket.served();
-            Answer::Now(Some(after_panic(&*panic)))
-        })
+            answer = Answer::Now(Some(after_panic(&*panic)));
+        }
+        answer
     }
 }
 
 impl Dispatch {
-    fn dispatch(&self, request: Request<Incoming>) -> Answer {
+    #[inline]
+    fn dispatch(&self, mut request: Request<Incoming>, answer: &mut Answer) {
         let is_complete = request.body().is_end_stream();
         if is_complete {
             match seed::match_request(&request) {
                 Match::Ask(ask) => {
                     self.socket.served();
-                    return Answer::Now(Some(self.worker.answer(ask, request.into_parts().0.headers)));
+                    let headers = std::mem::take(request.headers_mut());
+                    *answer = Answer::Now(Some(self.worker.answer(ask, headers)));
+                    return;
                 }
                 Match::Refused(error, allow) => {
                     self.socket.served();
-                    return Answer::Now(Some(self.worker.refuse(request, error, allow)));
+                    *answer = Answer::Now(Some(self.worker.refuse(request, error, allow)));
+                    return;
                 }
                 Match::Other => {}
             }
         }
+        *answer = self.dispatch_later(request, is_complete);
+    }
+
+    fn dispatch_later(&self, request: Request<Incoming>, is_complete: bool) -> Answer {
         self.socket.serving();
         let (worker, socket) = (Rc::clone(&self.worker), self.socket.clone());
         let is_contradictory = !is_complete && seed::is_chunked(&request) && socket.is_contradictory();
-        let answer = async move {
+        let answer = CatchPanic(Box::pin(async move {
             if is_contradictory {
                 return Error::CONTRADICTORY_LENGTH.into_response_with(HeaderMap::new());
             }
             if is_complete { worker.route(request).await } else { worker.answer_with_body(request).await }
-        };
-        let answer = CatchPanic(Box::pin(answer));
+        }));
         Answer::Later(Box::pin(async move {
             let response = answer.await;
             socket.answered();
