@@ -1,5 +1,7 @@
 //! Users in bulk, one user's profile, and the service about itself, over a real socket.
+
 #![cfg(feature = "service")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod common;
 

@@ -1,5 +1,7 @@
 //! Connections: pipelines, timeouts, protocol errors, limits, draining.
+
 #![cfg(feature = "service")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod common;
 

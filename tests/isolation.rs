@@ -1,5 +1,7 @@
 //! What one request does to others: a slow one, a panicking one, a large one.
+
 #![cfg(feature = "service")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod common;
 

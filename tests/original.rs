@@ -1,5 +1,7 @@
 //! The three endpoints of the original service, row by row of the contract's tables, over a real socket.
+
 #![cfg(feature = "service")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 mod common;
 

@@ -31,6 +31,9 @@ use crate::engine::Engine;
 /// After a failed accept (no descriptors left, as a rule) the next waits so long, then twice as long, up to the second.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Connections that may wait to be accepted: when a gateway comes back, its clients all come at once, and whoever finds the
+/// queue full tries again a second later. The kernel takes the lesser of this and `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
 /// How often a draining server looks whether its connections have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
@@ -87,8 +90,7 @@ impl Server {
         let mut addresses = Vec::new();
         for &address in &settings.listen {
             let listen = |source| StartError::Listen { address, source };
-            let listener = TcpListener::bind(address).map_err(listen)?;
-            listener.set_nonblocking(true).map_err(listen)?;
+            let listener = bind(address).map_err(listen)?;
             addresses.push(listener.local_addr().map_err(listen)?);
             listeners.push(listener);
         }
@@ -164,6 +166,14 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    // The standard library lets 128 wait; this asks again for more.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 fn spawn(

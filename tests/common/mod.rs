@@ -1,6 +1,6 @@
 //! A service on a free port with a clock that stands still, and a client that sends exactly the bytes it is told.
 
-#![allow(dead_code)] // each test binary uses a part of this
+#![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -43,6 +43,13 @@ impl Service {
         }
     }
 
+    /// The next line, whatever it says.
+    pub fn next_line(&mut self) -> Value {
+        let mut text = String::new();
+        assert!(self.log.as_mut().unwrap().read_line(&mut text).unwrap() > 0, "the log has ended");
+        serde_json::from_str(&text).unwrap()
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
