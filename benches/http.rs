@@ -98,7 +98,7 @@ fn measure(name: &str, pipeline: usize) -> Run {
     let answered = runtime.block_on(drive(server.address, &requests, pipeline, RUN));
     let (cpu, elapsed) = (server.cpu() - cpu, start.elapsed());
     Run {
-        cpu_micros: cpu.as_secs_f64() * 1e6 / answered as f64,
+        cpu_micros: cpu * 1e6 / answered as f64,
         rate: answered as f64 / elapsed.as_secs_f64(),
         shares: before.zip(server.heals()).map(|(before, after)| shares(before, after)),
     }
@@ -187,7 +187,7 @@ fn batches() {
                 healed += batch.await.unwrap();
             }
             latencies.add(single.await.unwrap()).unwrap();
-            (healed, (server.cpu() - cpu).as_secs_f64() / 0.9)
+            (healed, (server.cpu() - cpu) / 0.9)
         });
         rates.push(healed as f64 / cpu);
     }
@@ -218,7 +218,7 @@ async fn send_batches(address: SocketAddr, index: usize, until: Instant) -> u64 
         .into_bytes();
         for _ in 0..BATCH {
             at = (at + 1) % ids.len();
-            request.extend_from_slice(&(ids[at] as i64).to_le_bytes());
+            request.extend_from_slice(&ids[at].to_le_bytes());
         }
         stream.write_all(&request).await.unwrap();
         let length = stream.read(&mut answer).await.unwrap();
@@ -268,11 +268,11 @@ impl Server {
         Self { child, address: line.trim().parse().unwrap() }
     }
 
-    /// Processor time of the process so far, from `/proc`; its unit is 10 ms.
-    fn cpu(&self) -> Duration {
+    /// Seconds of processor time of the process so far, from `/proc`, which counts in hundredths.
+    fn cpu(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        Duration::from_millis(10 * (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()))
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
     }
 
     /// One request and its whole answer.
@@ -286,7 +286,7 @@ impl Server {
 
     /// Heals everybody once, so that the heals to be measured extend.
     fn open_sessions(&self) {
-        let ids: Vec<u8> = (0..USERS as i64).flat_map(i64::to_le_bytes).collect();
+        let ids: Vec<u8> = (0..USERS).flat_map(usize::to_le_bytes).collect();
         let head = format!(
             "POST /v1/heal HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
             ids.len()

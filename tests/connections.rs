@@ -2,9 +2,11 @@
 
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![allow(clippy::disallowed_methods, reason = "timeouts are asked how long they took")]
 
 mod common;
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use common::{Client, PATIENCE, Service};
@@ -16,7 +18,8 @@ fn requests_in_a_pipeline_are_answered_in_order() {
     let mut client = service.connect();
     let mut requests = String::new();
     for id in 0..500 {
-        requests += &format!(
+        let _ = write!(
+            requests,
             "PUT /heal/{id} HTTP/1.1\r\nHost: a\r\n\r\nGET /checkup/{id} HTTP/1.1\r\nHost: a\r\n\r\n"
         );
         requests += "GET /v1/online HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -28,7 +28,7 @@ fn a_slow_request_in_a_pipeline_delays_only_its_followers() {
             "slow"
         }),
     );
-    let service = Service::start_with_routes(slow);
+    let service = Service::start_with_routes(&slow);
     let mut client = service.connect();
     let heal = |id: u32| format!("PUT /heal/{id} HTTP/1.1\r\nHost: a\r\n\r\n");
     client.write(format!("{}{}GET /slow HTTP/1.1\r\nHost: a\r\n\r\n{}", heal(1), heal(2), heal(3)));
@@ -49,7 +49,7 @@ fn a_panicking_handler_is_answered_500_and_harms_nobody() {
     async fn fail() -> &'static str {
         panic!("planted");
     }
-    let service = Service::start_with_routes(Router::new().route("/fail", get(fail)));
+    let service = Service::start_with_routes(&Router::new().route("/fail", get(fail)));
     let mut other = service.connect();
     assert_eq!(other.call("PUT", "/heal/1").status, 200);
 
@@ -106,7 +106,7 @@ fn a_panic_in_the_hand_written_match_is_answered_500_and_harms_nobody() {
 
 #[test]
 fn a_client_that_does_not_read_its_answers_delays_nobody() {
-    let service = Service::start_with_routes(Router::new());
+    let service = Service::start_with_routes(&Router::new());
     service.call("PUT", "/heal/1");
     let mut deaf = service.connect();
     // Far more answers than the sockets' buffers hold: the service must stop reading from this client, and only from it.

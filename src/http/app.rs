@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use super::body::BodyLimits;
-use super::connection::Timeouts;
 use super::log::ClientLog;
+use super::socket::Timeouts;
 use super::stats::{Stats, WorkerStats};
 use crate::config::Settings;
 use crate::engine::Engine;
@@ -46,15 +46,11 @@ impl App {
     }
 
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats {
+        Stats {
             accepted: self.accepted.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-            ..Stats::default()
-        };
-        for worker in &self.workers {
-            worker.add_to(&mut stats);
+            ..Stats::of(&self.workers)
         }
-        stats
     }
 
     pub fn connections(&self) -> u64 {

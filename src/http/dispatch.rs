@@ -14,9 +14,9 @@ use hyper::{HeaderMap, Request, Response};
 use tower::ServiceExt;
 
 use super::body::{self, Body};
-use super::connection::Socket;
 use super::error::Error;
 use super::seed::{self, Match};
+use super::socket::Socket;
 use super::worker::Worker;
 
 /// The service of one connection.

@@ -40,7 +40,7 @@ impl ClientLog {
     }
 
     /// A heal that was not taken.
-    pub fn refused(&self, error: &WriteError) {
+    pub fn refused(&self, error: WriteError) {
         if let Some(count) = self.refused.pass() {
             tracing::warn!(count, %error, "heals were refused since the last such line");
         }

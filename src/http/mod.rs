@@ -3,7 +3,8 @@
 //! ```text
 //!   server      binds, accepts, hands each connection to the worker with the fewest
 //!   worker      one thread, one runtime, its connections
-//!   connection  the socket with our timeouts; gathers responses; drives hyper
+//!   connection  drives hyper over its socket, to the end and past it
+//!   socket      our timeouts; gathers responses
 //!   dispatch    request → response; catches panics
 //!   seed        the original three endpoints, by hand
 //!   routes      everything else, on axum: bulk and one user (v1), health and figures (admin)
@@ -18,6 +19,7 @@ mod bulk;
 mod connection;
 mod dispatch;
 mod error;
+mod ids;
 mod json;
 mod log;
 mod openapi;
@@ -25,6 +27,7 @@ mod query;
 mod routes;
 mod seed;
 mod server;
+mod socket;
 mod stats;
 mod user;
 mod worker;

@@ -1,4 +1,4 @@
-//! The description of the interface, as OpenAPI 3.1: `GET /openapi.json`.
+//! The description of the interface in the `OpenAPI` format, version 3.1: `GET /openapi.json`.
 //!
 //! Built from declarations next to one another here, one a call, because the original three endpoints are served by a match
 //! and not by handlers that could carry their own. A test asks the running service for each of them.

@@ -150,7 +150,7 @@ impl Worker {
                 match heal {
                     Ok(_) => json_response(headers, ONLINE),
                     Err(error) => {
-                        self.app.log.refused(&error);
+                        self.app.log.refused(error);
                         Error::from(error).into_response_with(headers)
                     }
                 }

@@ -70,7 +70,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(engine: Arc<Engine>, settings: &Settings) -> Result<Self, StartError> {
-        Self::start_with_routes(engine, settings, Router::new())
+        Self::start_with_routes(engine, settings, &Router::new())
     }
 
     /// The same, with routes of the embedding program's own beside ours.
@@ -83,7 +83,7 @@ impl Server {
     pub fn start_with_routes(
         engine: Arc<Engine>,
         settings: &Settings,
-        more: Router,
+        more: &Router,
     ) -> Result<Self, StartError> {
         let app = Arc::new(App::new(engine, settings));
         let mut listeners = Vec::new();
@@ -104,7 +104,7 @@ impl Server {
         };
         for (index, stats) in app.workers.iter().enumerate() {
             let (orders, received) = unbounded_channel();
-            let router = routes::router(&app, stats).merge(more.clone());
+            let router = routes::router(&app, stats).merge(Router::clone(more));
             let worker = Worker { app: Arc::clone(&app), stats: Arc::clone(stats), router };
             let thread = spawn(format!("worker-{index}"), move || worker::run(worker, received))?;
             server.workers.push(orders);

@@ -3,6 +3,8 @@
 //! Each worker thread has its own [`WorkerStats`] and is the only one to write to it, so counting is a plain load and store.
 //! Others read the sums.
 
+use std::ops::AddAssign;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -94,23 +96,56 @@ fn bucket_of(latency: Duration) -> usize {
     let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
     let doubling = micros.ilog2() as usize;
     // The two bits below the leading one say which quarter of the doubling.
-    let quarter = ((micros << 2) >> doubling) as usize & (BUCKETS_PER_DOUBLING - 1);
+    let quarter = usize::try_from((micros << 2) >> doubling & 3).unwrap_or(0);
     (doubling * BUCKETS_PER_DOUBLING + quarter).min(BUCKETS - 1)
 }
 
 fn bucket_end(index: usize) -> Duration {
     let (doubling, quarter) = (index / BUCKETS_PER_DOUBLING, index % BUCKETS_PER_DOUBLING);
-    Duration::from_nanos((1_000 * (5 + quarter as u64) << doubling) / 4)
+    Duration::from_nanos(((1_000 * (5 + quarter as u64)) << doubling) / 4)
+}
+
+/// Where in a list of counts a heal is counted.
+fn kind(heal: Result<Heal, WriteError>) -> usize {
+    match heal {
+        Ok(Heal::Opened) => 0,
+        Ok(Heal::Extended) => 1,
+        Ok(Heal::Unchanged) => 2,
+        Err(WriteError::UsersFull) => REFUSED,
+    }
+}
+
+const REFUSED: usize = 3;
+const INVALID: usize = 4;
+const KINDS: usize = 5;
+
+/// The heals of a batch, counted before they are added to a worker's all at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally([u64; KINDS]);
+
+impl Tally {
+    pub fn count(&mut self, heal: Result<Heal, WriteError>) {
+        self.0[kind(heal)] += 1;
+    }
+
+    pub fn counts(self) -> HealCounts {
+        let [opened, extended, unchanged, refused, invalid] = self.0;
+        HealCounts { opened, extended, unchanged, refused, invalid }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, count) in self.0.iter_mut().zip(other.0) {
+            *sum += count;
+        }
+    }
 }
 
 /// One worker's counts.
 #[derive(Debug)]
 pub(super) struct WorkerStats {
-    opened: AtomicU64,
-    extended: AtomicU64,
-    unchanged: AtomicU64,
-    refused: AtomicU64,
-    invalid: AtomicU64,
+    heals: [AtomicU64; KINDS],
     /// Written by the acceptor, which adds, and the worker, which subtracts.
     pub connections: AtomicU64,
     latency: [AtomicU64; BUCKETS],
@@ -118,56 +153,36 @@ pub(super) struct WorkerStats {
 
 impl Default for WorkerStats {
     fn default() -> Self {
+        let none = |_| AtomicU64::new(0);
         Self {
-            opened: AtomicU64::new(0),
-            extended: AtomicU64::new(0),
-            unchanged: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            invalid: AtomicU64::new(0),
+            heals: std::array::from_fn(none),
             connections: AtomicU64::new(0),
-            latency: std::array::from_fn(|_| AtomicU64::new(0)),
+            latency: std::array::from_fn(none),
         }
     }
 }
 
 impl WorkerStats {
     pub fn healed(&self, heal: Result<Heal, WriteError>) {
-        add(
-            match heal {
-                Ok(Heal::Opened) => &self.opened,
-                Ok(Heal::Extended) => &self.extended,
-                Ok(Heal::Unchanged) => &self.unchanged,
-                Err(WriteError::UsersFull) => &self.refused,
-            },
-            1,
-        );
+        add(&self.heals[kind(heal)], 1);
     }
 
-    /// Adds a batch's counts at once.
-    pub fn healed_many(&self, counts: HealCounts) {
-        add(&self.opened, counts.opened);
-        add(&self.extended, counts.extended);
-        add(&self.unchanged, counts.unchanged);
-        add(&self.refused, counts.refused);
+    pub fn healed_many(&self, tally: Tally) {
+        for (sum, count) in self.heals.iter().zip(tally.0) {
+            add(sum, count);
+        }
     }
 
     pub fn invalid(&self) {
-        add(&self.invalid, 1);
+        add(&self.heals[INVALID], 1);
     }
 
     pub fn took(&self, latency: Duration) {
         add(&self.latency[bucket_of(latency)], 1);
     }
 
-    pub fn add_to(&self, stats: &mut Stats) {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        stats.heals.opened += read(&self.opened);
-        stats.heals.extended += read(&self.extended);
-        stats.heals.unchanged += read(&self.unchanged);
-        stats.heals.refused += read(&self.refused);
-        stats.heals.invalid += read(&self.invalid);
-        stats.connections += read(&self.connections);
-        stats.latency.add(&self.latency);
+    fn tally(&self) -> Tally {
+        Tally(std::array::from_fn(|kind| self.heals[kind].load(Ordering::Relaxed)))
     }
 }
 
@@ -176,17 +191,21 @@ fn add(count: &AtomicU64, n: u64) {
     count.store(count.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
-impl HealCounts {
-    /// Counts one heal.
-    pub(super) fn count(&mut self, heal: Result<Heal, WriteError>) {
-        *match heal {
-            Ok(Heal::Opened) => &mut self.opened,
-            Ok(Heal::Extended) => &mut self.extended,
-            Ok(Heal::Unchanged) => &mut self.unchanged,
-            Err(WriteError::UsersFull) => &mut self.refused,
-        } += 1;
+impl Stats {
+    /// The sums over `workers`.
+    pub(super) fn of(workers: &[Arc<WorkerStats>]) -> Self {
+        let mut tally = Tally::default();
+        let mut stats = Self::default();
+        for worker in workers {
+            tally += worker.tally();
+            stats.connections += worker.connections.load(Ordering::Relaxed);
+            stats.latency.add(&worker.latency);
+        }
+        Self { heals: tally.counts(), ..stats }
     }
+}
 
+impl HealCounts {
     /// Those that were taken.
     pub fn taken(&self) -> u64 {
         self.opened + self.extended + self.unchanged
@@ -212,17 +231,16 @@ mod tests {
 
     #[test]
     fn a_quantile_covers_its_share() {
-        let worker = WorkerStats::default();
+        let worker = Arc::new(WorkerStats::default());
         for _ in 0..99 {
             worker.took(Duration::from_micros(10));
         }
         worker.took(Duration::from_millis(50));
 
-        let mut stats = Stats::default();
-        worker.add_to(&mut stats);
+        let stats = Stats::of(&[worker]);
 
         assert_eq!(stats.latency.quantile(0.99), Some(Duration::from_micros(12)));
-        assert_eq!(stats.latency.quantile(1.0), Some(Duration::from_nanos(57_344_000)));
+        assert_eq!(stats.latency.quantile(1.0), Some(Duration::from_micros(57_344)));
         assert_eq!(stats.latency.since(&stats.latency).quantile(0.5), None);
     }
 }

@@ -13,8 +13,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 
 use super::app::App;
-use super::connection::{self, Drain, READ_MAX, Socket};
+use super::connection::{self, Drain};
 use super::dispatch::Dispatch;
+use super::socket::{READ_MAX, Socket};
 use super::stats::WorkerStats;
 
 /// What the connections of one worker share.

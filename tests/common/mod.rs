@@ -39,7 +39,7 @@ impl Service {
     }
 
     /// On one worker, with further routes.
-    pub fn start_with_routes(more: axum::Router) -> Self {
+    pub fn start_with_routes(more: &axum::Router) -> Self {
         let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
         let engine = Arc::new(Engine::builder().clock(clock.clone()).build());
         let settings =

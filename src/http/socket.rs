@@ -1,0 +1,338 @@
+//! A socket with our timeouts, between the kernel and hyper.
+//!
+//! ```text
+//!   Idle ──first byte──▶ Head ──complete──▶ Serving ──answered──▶ Idle
+//!   idle-timeout         header-timeout     the handler's own limits
+//! ```
+//!
+//! hyper's own header timeout runs while a kept connection is idle, too, so it would close a client that heals every 7 s.
+//! Hence these phases, kept where the bytes come in. One timer serves a connection; it is set late, not per request.
+//!
+//! Responses are gathered here while the task runs and handed to the kernel before it sleeps. So requests in a pipeline are
+//! answered in one system call, and yet no finished response waits for a slow one behind it (hyper's `pipeline_flush` holds
+//! them back until its whole read buffer has been served).
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt::ReadBufCursor;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::stats::{LATENCY_SAMPLE, WorkerStats};
+
+/// Responses are handed to the kernel early once this many bytes are waiting.
+const OUT_MAX: usize = 64 * 1024;
+/// What a read may bring at most.
+pub(super) const READ_MAX: usize = 16 * 1024;
+/// A head is remembered up to this length, to look for contradictory lengths.
+pub(super) const HEAD_MAX: usize = 64 * 1024;
+
+/// How long a connection may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    pub idle: Duration,
+    pub header: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Head,
+    Serving,
+}
+
+/// A socket as hyper and the service of its connection share it. One thread; no borrow outlives a call.
+#[derive(Clone)]
+pub(super) struct Socket(Rc<RefCell<Inner>>);
+
+struct Inner {
+    stream: TcpStream,
+    /// Scratch space for reads, the worker's own.
+    scratch: Rc<RefCell<Box<[u8]>>>,
+    stats: Arc<WorkerStats>,
+    timeouts: Timeouts,
+    phase: Phase,
+    /// The request before has been answered; the phase is `Idle` from the next read on.
+    answered: bool,
+    /// When `phase` began, or for a stalled write when it stalled.
+    since: Option<Instant>,
+    stalled: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The bytes of the head that is being read, and what came in with it.
+    head: Vec<u8>,
+    out: Vec<u8>,
+    written: usize,
+    reads: u32,
+    sampled: Option<Instant>,
+    peer_closed: bool,
+    timed_out: bool,
+}
+
+impl Socket {
+    pub fn new(
+        stream: TcpStream,
+        scratch: Rc<RefCell<Box<[u8]>>>,
+        stats: Arc<WorkerStats>,
+        timeouts: Timeouts,
+    ) -> Self {
+        Self(Rc::new(RefCell::new(Inner {
+            stream,
+            scratch,
+            stats,
+            timeouts,
+            phase: Phase::Idle,
+            answered: false,
+            since: None,
+            stalled: None,
+            timer: None,
+            head: Vec::new(),
+            out: Vec::new(),
+            written: 0,
+            reads: 0,
+            sampled: None,
+            peer_closed: false,
+            timed_out: false,
+        })))
+    }
+
+    /// A complete head has arrived and its request is being served.
+    pub fn serving(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.phase = Phase::Serving;
+        inner.answered = false;
+    }
+
+    /// A complete request has come and been answered at once.
+    pub fn served(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.phase = Phase::Serving;
+        inner.answered = true;
+    }
+
+    /// The request has been answered.
+    pub fn answered(&self) {
+        self.0.borrow_mut().answered = true;
+    }
+
+    /// Hands what has been gathered to the kernel.
+    pub fn poll_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_out(cx)
+    }
+
+    /// The same, and tells the peer that nothing more will come.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_shutdown(cx)
+    }
+
+    /// Reads what the peer is still sending, and drops it.
+    pub fn poll_rest(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_rest(cx)
+    }
+
+    /// Whether the peer may still be there, reading and sending.
+    pub fn is_heard(&self) -> bool {
+        let inner = self.0.borrow();
+        !inner.peer_closed && !inner.timed_out
+    }
+
+    /// Whether a head that came in with the last reads names both a content length and a transfer encoding. hyper drops the
+    /// first of the two silently, and a proxy that believes in it would see other requests than we do.
+    pub fn is_contradictory(&self) -> bool {
+        names_both_lengths(&self.0.borrow().head)
+    }
+}
+
+/// Whether some head among `bytes` has both header lines.
+fn names_both_lengths(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    loop {
+        let end = rest.windows(4).position(|window| window == b"\r\n\r\n");
+        let (head, after) = rest.split_at(end.map_or(rest.len(), |end| end + 4));
+        let has = |name: &[u8]| {
+            head.split(|&byte| byte == b'\n')
+                .any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name))
+        };
+        if has(b"content-length") && has(b"transfer-encoding") {
+            return true;
+        }
+        if after.is_empty() {
+            return false;
+        }
+        rest = after;
+    }
+}
+
+impl Inner {
+    fn poll_read(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.answered {
+            self.answered = false;
+            self.phase = Phase::Idle;
+            self.since = None;
+        }
+        let scratch = Rc::clone(&self.scratch);
+        let mut scratch = scratch.borrow_mut();
+        let most = buf.remaining().min(READ_MAX);
+        let mut read = ReadBuf::new(&mut scratch[..most]);
+        if Pin::new(&mut self.stream).poll_read(cx, &mut read)?.is_pending() {
+            return self.poll_silence(cx).map(Err);
+        }
+        let read = read.filled();
+        if read.is_empty() {
+            self.peer_closed = true;
+            return Poll::Ready(Ok(()));
+        }
+        buf.put_slice(read);
+        self.came_in(read);
+        Poll::Ready(Ok(()))
+    }
+
+    fn came_in(&mut self, read: &[u8]) {
+        self.reads = self.reads.wrapping_add(1);
+        if self.reads % LATENCY_SAMPLE == 1 {
+            self.sampled = Some(Instant::now());
+        }
+        match self.phase {
+            Phase::Idle => {
+                self.phase = Phase::Head;
+                self.since = None;
+                self.head.clear();
+                self.head.extend_from_slice(read);
+            }
+            Phase::Head => {
+                let room = HEAD_MAX.saturating_sub(self.head.len());
+                self.head.extend_from_slice(&read[..read.len().min(room)]);
+            }
+            // A body, and perhaps the next head behind it.
+            Phase::Serving => {
+                self.head.clear();
+                self.head.extend_from_slice(read);
+            }
+        }
+    }
+
+    /// Nothing to read: an error once that has lasted too long, and until then a timer that wakes the task.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let most = match self.phase {
+            Phase::Idle => self.timeouts.idle,
+            Phase::Head => self.timeouts.header,
+            Phase::Serving => return Poll::Pending,
+        };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.poll_timer(cx, since + most)
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Error> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // A timer that is set for earlier will wake the task, and then it is set anew: most requests come long before, and
+        // setting it for each would cost more than serving them.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                self.timed_out = true;
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => {
+                    self.written += written;
+                    self.stalled = None;
+                }
+                Poll::Pending => {
+                    // A peer that does not read its answers is as silent as one that does not ask.
+                    let since = *self.stalled.get_or_insert_with(Instant::now);
+                    return self.poll_timer(cx, since + self.timeouts.idle).map(Err);
+                }
+            }
+        }
+        if self.written > 0 {
+            self.out.clear();
+            self.written = 0;
+            if let Some(read_at) = self.sampled.take() {
+                self.stats.took(read_at.elapsed());
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.out.len() >= OUT_MAX {
+            ready!(self.poll_out(cx))?;
+        }
+        let taken = bytes.len().min(OUT_MAX);
+        self.out.extend_from_slice(&bytes[..taken]);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_out(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let scratch = Rc::clone(&self.scratch);
+        let mut scratch = scratch.borrow_mut();
+        loop {
+            let mut read = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl hyper::rt::Read for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_read(cx, buf)
+    }
+}
+
+impl hyper::rt::Write for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().poll_write(cx, bytes)
+    }
+
+    /// Puts it off: the connection flushes when hyper has done what it can.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lengths_in_one_head_are_found() {
+        let both =
+            b"PUT /heal/1 HTTP/1.1\r\nhost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let reversed =
+            b"PUT /heal/1 HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\ncontent-length : 3\r\n\r\n0\r\n\r\n";
+        let apart = b"PUT / HTTP/1.1\r\ncontent-length: 0\r\n\r\nPUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert!(names_both_lengths(both));
+        assert!(names_both_lengths(reversed));
+        assert!(!names_both_lengths(apart));
+        assert!(!names_both_lengths(b""));
+    }
+}
