@@ -246,11 +246,7 @@ impl Engine {
     pub fn leave(&self, user: UserId) -> Leave {
         let left = self.roster.change(user, |known| {
             let now = self.clock.now();
-            let live = known.live.load()?;
-            if self.rules.is_over(live, self.outage(), now) {
-                self.close_lapsed(known, live);
-                return None;
-            }
+            let live = self.close_if_over(known, now)?;
             known.closed.push(leave(live, now));
             known.live.replace(None);
             self.counts.left();
@@ -264,7 +260,8 @@ impl Engine {
         self.roster
             .remove(user, |known| {
                 let now = self.clock.now();
-                let live = known.live.load();
+                // One that is over has lapsed, whether or not the sweep has been here.
+                let live = self.close_if_over(known, now);
                 let sessions = known.closed.len() as u64 + u64::from(live.is_some());
                 self.counts.forgot(sessions, live.is_some());
                 self.shown(known, now).count() as u64
@@ -327,6 +324,16 @@ impl Engine {
     fn shown<'a>(&'a self, known: &'a User, now: UnixSeconds) -> impl Iterator<Item = Session> + 'a {
         let live = known.live.load().map(|live| self.rules.show(live, self.outage(), now));
         known.closed.iter().map(timeline::Closed::session).chain(live).filter(|session| !session.is_empty())
+    }
+
+    /// The live session; one that is over is closed first, and then there is none.
+    fn close_if_over(&self, known: &mut User, now: UnixSeconds) -> Option<Live> {
+        let live = known.live.load()?;
+        if self.rules.is_over(live, self.outage(), now) {
+            self.close_lapsed(known, live);
+            return None;
+        }
+        Some(live)
     }
 
     fn close_lapsed(&self, known: &mut User, live: Live) {
