@@ -145,9 +145,11 @@ impl ManualClock {
         Self(AtomicU32::new(start.0))
     }
 
-    /// Moves it forwards. It cannot be moved back: no clock of the engine's can.
+    /// Moves it forwards, up to the last second there is. It cannot be moved back: no clock of the engine's can.
     pub fn advance(&self, seconds: u32) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        let advance = |now: u32| Some(now.saturating_add(seconds));
+        // Never refused: `advance` always gives a second.
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, advance);
     }
 }
 

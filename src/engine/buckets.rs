@@ -58,8 +58,9 @@ impl Buckets {
             self.ring[self.index(armed)].push(user);
             // If the sweep has come to that second meanwhile, it may have emptied the bucket before the entry was in it.
             // Then file again; the entry that is too many is dropped wherever it is found. If it has not, its store of the
-            // position comes after this load, and so its emptying after the push.
-            if self.position.load(Ordering::SeqCst) < armed {
+            // position comes after this load, and so its emptying after the push. The last second there is has none after
+            // it, and each sweep in it empties its bucket again.
+            if self.position.load(Ordering::SeqCst) < armed || armed == u32::MAX {
                 return armed;
             }
         }
