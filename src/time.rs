@@ -98,10 +98,11 @@ pub trait Clock: Send + Sync + 'static {
     /// How long until second `at` begins; zero when it has begun.
     fn until(&self, at: UnixSeconds) -> Duration;
 
-    /// Called once a second by the sweeper, so that a clock that follows another one can do so. Says when that other
-    /// clock was found to have been set.
-    fn follow(&self) -> Option<ClockStep> {
-        None
+    /// Called once a second by the sweeper, so that a clock that follows another one can do so. Tells `found` when that
+    /// other clock was found to have been set; if this one now jumps after it, before it does, so that nobody sees the new
+    /// time who cannot know how it came about.
+    fn follow(&self, found: &mut dyn FnMut(ClockStep)) {
+        let _ = found;
     }
 }
 

@@ -46,7 +46,10 @@ fn leaving_and_returning_does_not_multiply_entries() {
         clock.advance(1);
         looks += entries(engine.sweep());
     }
-    assert!((700 / 8..=700 / 7).contains(&looks), "{looks} looks in 700 seconds at a user filed once per ttl");
+    assert!(
+        (700 / 8..=700 / 7).contains(&looks),
+        "{looks} looks in 700 seconds at a user filed once per ttl"
+    );
 }
 
 #[test]
@@ -160,7 +163,8 @@ fn use_everything(engine: &Engine) {
 #[test]
 fn the_end_of_time_is_reached_without_a_panic() {
     for (seconds, grace) in [(7, 0), (1, 3), (DAY, u32::MAX)] {
-        let (engine, clock) = engine_with(u32::MAX - 20, |builder| builder.ttl(ttl(seconds)).grace_seconds(grace));
+        let (engine, clock) =
+            engine_with(u32::MAX - 20, |builder| builder.ttl(ttl(seconds)).grace_seconds(grace));
         for _ in 0..20 {
             use_everything(&engine);
             clock.advance(1);

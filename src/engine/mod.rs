@@ -264,7 +264,7 @@ impl Engine {
                 let live = self.close_if_over(known, now);
                 let sessions = known.closed.len() as u64 + u64::from(live.is_some());
                 self.counts.forgot(sessions, live.is_some());
-                self.shown(known, now).count() as u64
+                self.shown(known, live, now).count() as u64
             })
             .unwrap_or(0)
     }
@@ -279,7 +279,9 @@ impl Engine {
     ///
     /// Copies the timeline while the shard's shared guard is held.
     pub fn timeline(&self, user: UserId) -> Vec<Session> {
-        self.roster.view(user, |known| self.shown(known, self.clock.now()).collect()).unwrap_or_default()
+        self.roster
+            .view(user, |known| self.shown(known, known.live.load(), self.clock.now()).collect())
+            .unwrap_or_default()
     }
 
     /// `user` in a few numbers; `None` for a user never seen.
@@ -297,7 +299,7 @@ impl Engine {
                 sessions: 0,
                 online_seconds: 0,
             };
-            for session in self.shown(known, now) {
+            for session in self.shown(known, live, now) {
                 profile.sessions += 1;
                 profile.online_seconds += u64::from(session.offline_at.min(now).since(session.online_at));
                 profile.latest = Some(session);
@@ -321,8 +323,14 @@ impl Engine {
         self.rules.ttl
     }
 
-    fn shown<'a>(&'a self, known: &'a User, now: UnixSeconds) -> impl Iterator<Item = Session> + 'a {
-        let live = known.live.load().map(|live| self.rules.show(live, self.outage(), now));
+    /// `live` is handed in because a heal may extend it at any time: an answer reads it once.
+    fn shown<'a>(
+        &self,
+        known: &'a User,
+        live: Option<Live>,
+        now: UnixSeconds,
+    ) -> impl Iterator<Item = Session> + use<'a> {
+        let live = live.map(|live| self.rules.show(live, self.outage(), now));
         known.closed.iter().map(timeline::Closed::session).chain(live).filter(|session| !session.is_empty())
     }
 
