@@ -9,6 +9,7 @@ mod common;
 
 use std::sync::Arc;
 
+use common::call::Call;
 use common::reference::Reference;
 use common::{NOON, engine_with, ttl};
 use heartbeat::{Engine, Figures, ManualClock, UserId};
@@ -17,32 +18,23 @@ use proptest::prelude::*;
 
 const USERS: [UserId; 3] = [UserId::new(1), UserId::new(-2), UserId::new(i64::MAX)];
 
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Heal(UserId),
-    Leave(UserId),
-    Forget(UserId),
-    Pass(u32),
-    Sweep,
-}
-
 #[derive(Debug, Clone)]
 struct History {
     ttl: u32,
     grace: u32,
     users_max: u64,
-    steps: Vec<Step>,
+    steps: Vec<Call>,
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+fn steps() -> impl Strategy<Value = Call> {
     let user = prop::sample::select(&USERS[..]);
     prop_oneof![
-        8 => user.clone().prop_map(Step::Heal),
-        3 => user.clone().prop_map(Step::Leave),
-        1 => user.prop_map(Step::Forget),
-        7 => (0_u32..20).prop_map(Step::Pass),
-        1 => (20_u32..10_000).prop_map(Step::Pass),
-        4 => Just(Step::Sweep),
+        8 => user.clone().prop_map(Call::Heal),
+        3 => user.clone().prop_map(Call::Leave),
+        1 => user.prop_map(Call::Forget),
+        7 => (0_u32..20).prop_map(Call::Pass),
+        1 => (20_u32..10_000).prop_map(Call::Pass),
+        4 => Just(Call::Sweep),
     ]
 }
 
@@ -73,18 +65,11 @@ impl Candidate {
         Self { sweeps, engine, clock }
     }
 
-    fn take(&self, step: Step, reference: &mut Reference) -> Result<(), TestCaseError> {
-        let engine = &self.engine;
-        match step {
-            Step::Heal(user) => prop_assert_eq!(engine.heal(user), reference.heal(user)),
-            Step::Leave(user) => prop_assert_eq!(engine.leave(user), reference.leave(user)),
-            Step::Forget(user) => prop_assert_eq!(engine.forget(user), reference.forget(user)),
-            Step::Pass(seconds) => {
-                self.clock.advance(seconds);
-                reference.pass(seconds);
-            }
-            Step::Sweep if self.sweeps != Sweeps::AsWritten => {}
-            Step::Sweep => self.sweep(reference)?,
+    fn take(&self, step: Call, reference: &mut Reference) -> Result<(), TestCaseError> {
+        if step != Call::Sweep {
+            prop_assert_eq!(step.on_engine(&self.engine, &self.clock), step.on_reference(reference));
+        } else if self.sweeps == Sweeps::AsWritten {
+            self.sweep(reference)?;
         }
         if self.sweeps == Sweeps::Always { self.sweep(reference) } else { Ok(()) }
     }

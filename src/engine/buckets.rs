@@ -18,10 +18,9 @@
 //! `armed` names, and that second is no later than the one in which the session is due. Entries elsewhere are leftovers of
 //! users who were forgotten and came back; the sweep drops them.
 
-use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, SegQueue};
 use crate::time::UnixSeconds;
 use crate::user_id::UserId;
 

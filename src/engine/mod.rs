@@ -176,11 +176,9 @@ impl Engine {
             let now = self.clock.now();
             let live = known.live.load()?;
             match self.rules.heal(live, self.outage(), now) {
-                Healed::Unchanged => Some(Heal::Unchanged),
-                Healed::Extended(extended) => {
-                    known.live.extend(extended);
-                    Some(Heal::Extended)
-                }
+                // Another heal may have come between the load and here, and then this one changes nothing.
+                Healed::Extended(extended) if known.live.extend(extended) => Some(Heal::Extended),
+                Healed::Extended(_) | Healed::Unchanged => Some(Heal::Unchanged),
                 Healed::Over => None,
             }
         });

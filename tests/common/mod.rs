@@ -1,6 +1,7 @@
 //! What several tests need: an engine on a clock that stands still, and a short way to write a session down.
 #![allow(dead_code)] // each test binary uses its own part of it
 
+pub mod call;
 pub mod reference;
 
 use std::sync::Arc;

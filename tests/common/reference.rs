@@ -15,7 +15,7 @@ struct Stretch {
     end: End,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Reference {
     pub now: u32,
     ttl: u32,
