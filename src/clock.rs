@@ -111,13 +111,15 @@ impl Clock for SystemClock {
         Duration::from_nanos(u64::try_from(left).unwrap_or(0))
     }
 
-    fn follow(&self) -> Option<ClockStep> {
+    fn follow(&self, found: &mut dyn FnMut(ClockStep)) {
         let mut discipline = self.discipline.lock().unwrap_or_else(PoisonError::into_inner);
         let step = discipline.observe(nanoseconds(ClockId::Boottime), nanoseconds(ClockId::Realtime));
+        if let Some(step) = step {
+            found(step);
+        }
         self.offset.store(discipline.offset.cast_unsigned(), Ordering::Release);
         drop(discipline);
         self.read_exactly();
-        step
     }
 }
 

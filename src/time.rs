@@ -98,10 +98,11 @@ pub trait Clock: Send + Sync + 'static {
     /// How long until second `at` begins; zero when it has begun.
     fn until(&self, at: UnixSeconds) -> Duration;
 
-    /// Called once a second by the sweeper, so that a clock that follows another one can do so. Says when that other
-    /// clock was found to have been set.
-    fn follow(&self) -> Option<ClockStep> {
-        None
+    /// Called once a second by the sweeper, so that a clock that follows another one can do so. Tells `found` when that
+    /// other clock was found to have been set; if this one now jumps after it, before it does, so that nobody sees the new
+    /// time who cannot know how it came about.
+    fn follow(&self, found: &mut dyn FnMut(ClockStep)) {
+        let _ = found;
     }
 }
 
@@ -145,9 +146,11 @@ impl ManualClock {
         Self(AtomicU32::new(start.0))
     }
 
-    /// Moves it forwards. It cannot be moved back: no clock of the engine's can.
+    /// Moves it forwards, up to the last second there is. It cannot be moved back: no clock of the engine's can.
     pub fn advance(&self, seconds: u32) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        let advance = |now: u32| Some(now.saturating_add(seconds));
+        // Never refused: `advance` always gives a second.
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, advance);
     }
 }
 

@@ -3,10 +3,10 @@
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-mod common;
+mod wire;
 
-use common::Service;
 use rstest::rstest;
+use wire::Service;
 
 const JSON: &str = "application/json";
 const BINARY: &str = "application/octet-stream";

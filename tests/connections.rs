@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![allow(clippy::disallowed_methods, reason = "timeouts are asked how long they took")]
 
-mod common;
+mod wire;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use common::{Client, PATIENCE, Service};
 use rstest::rstest;
+use wire::{Client, PATIENCE, Service};
 
 #[test]
 fn requests_in_a_pipeline_are_answered_in_order() {

@@ -3,17 +3,17 @@
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-mod common;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use common::Service;
 use heartbeat::config::Settings;
 use heartbeat::{Clock, Engine, UnixSeconds, http};
 use tokio::sync::Notify;
+use wire::Service;
 
 const ONLINE: &str = r#"{"status":"online"}"#;
 
@@ -67,7 +67,7 @@ struct FailingClock(std::sync::atomic::AtomicBool);
 impl Clock for FailingClock {
     fn now(&self) -> UnixSeconds {
         assert!(!self.0.load(std::sync::atomic::Ordering::SeqCst), "planted");
-        UnixSeconds::new(common::NOON)
+        UnixSeconds::new(wire::NOON)
     }
 
     fn until(&self, _: UnixSeconds) -> Duration {
@@ -82,7 +82,7 @@ fn a_panic_in_the_hand_written_match_is_answered_500_and_harms_nobody() {
     let engine = Arc::new(Engine::builder().clock(clock.clone()).build());
     let settings = Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 1, ..Settings::default() };
     let server = http::Server::start(engine, &settings).unwrap();
-    let mut client = common::Client::connect(server.addresses()[0]);
+    let mut client = wire::Client::connect(server.addresses()[0]);
     assert_eq!(client.call("PUT", "/heal/1").status, 200);
 
     clock.0.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -5,17 +5,17 @@
 #![allow(clippy::disallowed_methods, reason = "a real process is awaited, and how long that takes is asked")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small numbers")]
 
-mod common;
 mod process;
+mod wire;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
-use common::{Client, PATIENCE};
 use process::Service;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
 use serde_json::Value;
+use wire::{Client, PATIENCE};
 
 struct Running {
     service: Service,

@@ -3,10 +3,10 @@
 #![cfg(feature = "service")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
-mod common;
+mod wire;
 
-use common::{NOON, Service};
 use rstest::rstest;
+use wire::{NOON, Service};
 
 const ONLINE: &str = r#"{"status":"online"}"#;
 const INVALID: &str = r#"{"error":"invalid user_id format"}"#;

@@ -49,15 +49,16 @@ impl LiveWord {
         Live::unpack(self.0.load(Ordering::Acquire))
     }
 
-    /// Makes the session last until `extended.deadline` at least. The caller holds a guard under which it read
-    /// `extended.online_at` from here.
-    pub fn extend(&self, extended: Live) {
+    /// Makes the session last until `extended.deadline` at least, and says whether that is later than before. The caller
+    /// holds a guard under which it read `extended.online_at` from here.
+    pub fn extend(&self, extended: Live) -> bool {
         let before = self.0.fetch_max(extended.pack(), Ordering::AcqRel);
         debug_assert_eq!(
             before >> 32,
             extended.pack() >> 32,
             "a session was opened or closed under a shared guard"
         );
+        before < extended.pack()
     }
 
     /// Replaces the session; needs the exclusive guard, as `&mut` says.

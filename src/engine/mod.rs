@@ -176,11 +176,9 @@ impl Engine {
             let now = self.clock.now();
             let live = known.live.load()?;
             match self.rules.heal(live, self.outage(), now) {
-                Healed::Unchanged => Some(Heal::Unchanged),
-                Healed::Extended(extended) => {
-                    known.live.extend(extended);
-                    Some(Heal::Extended)
-                }
+                // Another heal may have come between the load and here, and then this one changes nothing.
+                Healed::Extended(extended) if known.live.extend(extended) => Some(Heal::Extended),
+                Healed::Extended(_) | Healed::Unchanged => Some(Heal::Unchanged),
                 Healed::Over => None,
             }
         });
@@ -246,11 +244,7 @@ impl Engine {
     pub fn leave(&self, user: UserId) -> Leave {
         let left = self.roster.change(user, |known| {
             let now = self.clock.now();
-            let live = known.live.load()?;
-            if self.rules.is_over(live, self.outage(), now) {
-                self.close_lapsed(known, live);
-                return None;
-            }
+            let live = self.close_if_over(known, now)?;
             known.closed.push(leave(live, now));
             known.live.replace(None);
             self.counts.left();
@@ -264,10 +258,11 @@ impl Engine {
         self.roster
             .remove(user, |known| {
                 let now = self.clock.now();
-                let live = known.live.load();
+                // One that is over has lapsed, whether or not the sweep has been here.
+                let live = self.close_if_over(known, now);
                 let sessions = known.closed.len() as u64 + u64::from(live.is_some());
                 self.counts.forgot(sessions, live.is_some());
-                self.shown(known, now).count() as u64
+                self.shown(known, live, now).count() as u64
             })
             .unwrap_or(0)
     }
@@ -282,7 +277,9 @@ impl Engine {
     ///
     /// Copies the timeline while the shard's shared guard is held.
     pub fn timeline(&self, user: UserId) -> Vec<Session> {
-        self.roster.view(user, |known| self.shown(known, self.clock.now()).collect()).unwrap_or_default()
+        self.roster
+            .view(user, |known| self.shown(known, known.live.load(), self.clock.now()).collect())
+            .unwrap_or_default()
     }
 
     /// `user` in a few numbers; `None` for a user never seen.
@@ -300,7 +297,7 @@ impl Engine {
                 sessions: 0,
                 online_seconds: 0,
             };
-            for session in self.shown(known, now) {
+            for session in self.shown(known, live, now) {
                 profile.sessions += 1;
                 profile.online_seconds += u64::from(session.offline_at.min(now).since(session.online_at));
                 profile.latest = Some(session);
@@ -324,9 +321,25 @@ impl Engine {
         self.rules.ttl
     }
 
-    fn shown<'a>(&'a self, known: &'a User, now: UnixSeconds) -> impl Iterator<Item = Session> + 'a {
-        let live = known.live.load().map(|live| self.rules.show(live, self.outage(), now));
+    /// `live` is handed in because a heal may extend it at any time: an answer reads it once.
+    fn shown<'a>(
+        &self,
+        known: &'a User,
+        live: Option<Live>,
+        now: UnixSeconds,
+    ) -> impl Iterator<Item = Session> + use<'a> {
+        let live = live.map(|live| self.rules.show(live, self.outage(), now));
         known.closed.iter().map(timeline::Closed::session).chain(live).filter(|session| !session.is_empty())
+    }
+
+    /// The live session; one that is over is closed first, and then there is none.
+    fn close_if_over(&self, known: &mut User, now: UnixSeconds) -> Option<Live> {
+        let live = known.live.load()?;
+        if self.rules.is_over(live, self.outage(), now) {
+            self.close_lapsed(known, live);
+            return None;
+        }
+        Some(live)
     }
 
     fn close_lapsed(&self, known: &mut User, live: Live) {

@@ -66,11 +66,14 @@ impl Engine {
     /// Lets the clock follow the one it follows. When it jumps forwards, the seconds between never passed here: nobody could
     /// heal in them, so they count as an outage and cut no session.
     fn follow_clock(&self) -> Option<ClockStep> {
-        let step = self.clock.follow();
-        if let Some(ClockStep::Adopted { from, to }) = step {
-            self.note_outage(Outage { from, to });
-        }
-        step
+        let mut found = None;
+        self.clock.follow(&mut |step| {
+            if let ClockStep::Adopted { from, to } = step {
+                self.note_outage(Outage { from, to });
+            }
+            found = Some(step);
+        });
+        found
     }
 }
 
@@ -159,5 +162,55 @@ fn run(engine: &Engine, report: &impl Fn(SweeperReport), stopped: &mpsc::Receive
         if stopped.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
             return;
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::{Mutex, OnceLock};
+
+    use super::*;
+    use crate::engine::Heal;
+    use crate::time::{Clock, ManualClock};
+
+    const ANA: UserId = UserId::new(1);
+
+    /// Jumps ahead by an hour, and lets a client heal as soon as it has.
+    struct Jump {
+        time: ManualClock,
+        engine: OnceLock<Arc<Engine>>,
+        healed: Mutex<Option<Heal>>,
+    }
+
+    impl Clock for Jump {
+        fn now(&self) -> UnixSeconds {
+            self.time.now()
+        }
+
+        fn until(&self, at: UnixSeconds) -> Duration {
+            self.time.until(at)
+        }
+
+        fn follow(&self, found: &mut dyn FnMut(ClockStep)) {
+            let from = self.now();
+            found(ClockStep::Adopted { from, to: from.plus(3_600) });
+            self.time.advance(3_600);
+            let healed = self.engine.get().and_then(|engine| engine.heal(ANA).ok());
+            *self.healed.lock().unwrap_or_else(PoisonError::into_inner) = healed;
+        }
+    }
+
+    /// The outage used to be noted after the jump, and a heal in between opened a session.
+    #[test]
+    fn a_clock_that_jumps_ahead_cuts_no_session_not_even_for_a_moment() {
+        let time = ManualClock::at(UnixSeconds::new(1_638_360_000));
+        let clock = Arc::new(Jump { time, engine: OnceLock::new(), healed: Mutex::new(None) });
+        let engine = Arc::new(Engine::builder().clock(clock.clone()).build());
+        assert!(clock.engine.set(Arc::clone(&engine)).is_ok());
+
+        engine.heal(ANA).unwrap();
+        engine.follow_clock();
+        assert_eq!(*clock.healed.lock().unwrap(), Some(Heal::Extended));
+        assert_eq!(engine.timeline(ANA).len(), 1);
     }
 }

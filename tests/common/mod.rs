@@ -1,201 +1,44 @@
-//! A service on a free port with a clock that stands still, and a client that sends exactly the bytes it is told.
+//! What several tests need: an engine on a clock that stands still, and a short way to write a session down.
+#![allow(dead_code)] // each test binary uses its own part of it
 
-#![allow(dead_code, reason = "each test binary uses a part of this")]
+pub mod call;
+pub mod reference;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
-use heartbeat::config::Settings;
-use heartbeat::{Builder, Engine, ManualClock, UnixSeconds, http};
+use heartbeat::{Builder, End, Engine, ManualClock, Session, Ttl, UnixSeconds, UserId};
 
-/// 2021-12-01T12:00:00Z, the instant of the original's examples.
+/// 2021-12-01T12:00:00Z, the known instant that tests start from.
 pub const NOON: u32 = 1_638_360_000;
+pub const ANA: UserId = UserId::new(12_345);
+pub const BO: UserId = UserId::new(-7);
 
-/// A client gives up after this long: far more than any answer takes, far less than a hang.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A running service.
-pub struct Service {
-    pub engine: Arc<Engine>,
-    pub clock: Arc<ManualClock>,
-    pub server: http::Server,
+/// An engine with the default ttl of 7 seconds and no grace, and its clock, which stands at `start`.
+pub fn engine_at(start: u32) -> (Engine, Arc<ManualClock>) {
+    engine_with(start, |builder| builder)
 }
 
-impl Service {
-    pub fn start() -> Self {
-        Self::start_with(|engine| engine, |_| {})
-    }
-
-    pub fn start_with(engine: impl FnOnce(Builder) -> Builder, change: impl FnOnce(&mut Settings)) -> Self {
-        let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
-        let engine = Arc::new(engine(Engine::builder().clock(clock.clone())).build());
-        let mut settings =
-            Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 2, ..Settings::default() };
-        change(&mut settings);
-        let server = http::Server::start(Arc::clone(&engine), &settings).unwrap();
-        Self { engine, clock, server }
-    }
-
-    /// On one worker, with further routes.
-    pub fn start_with_routes(more: &axum::Router) -> Self {
-        let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
-        let engine = Arc::new(Engine::builder().clock(clock.clone()).build());
-        let settings =
-            Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 1, ..Settings::default() };
-        let server = http::Server::start_with_routes(Arc::clone(&engine), &settings, more).unwrap();
-        Self { engine, clock, server }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.server.addresses()[0]
-    }
-
-    pub fn connect(&self) -> Client {
-        Client::connect(self.address())
-    }
-
-    /// One request on a connection of its own.
-    pub fn call(&self, method: &str, target: &str) -> Response {
-        self.connect().call(method, target)
-    }
-
-    /// One request with a body.
-    pub fn send(&self, method: &str, target: &str, content_type: &str, body: &[u8]) -> Response {
-        self.connect().send(method, target, content_type, body)
-    }
-
-    /// The body of a GET, which must succeed.
-    pub fn get(&self, target: &str) -> String {
-        let response = self.call("GET", target);
-        assert_eq!(response.status, 200, "{target}: {response:?}");
-        response.body
-    }
+pub fn engine_with(start: u32, settings: impl FnOnce(Builder) -> Builder) -> (Engine, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(UnixSeconds::new(start)));
+    (settings(Engine::builder()).clock(clock.clone()).build(), clock)
 }
 
-/// A connection.
-pub struct Client {
-    stream: TcpStream,
-    read: Vec<u8>,
+pub fn ttl(seconds: u32) -> Ttl {
+    Ttl::from_seconds(seconds).expect("tests ask for a ttl within its limits")
 }
 
-impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
-    }
-
-    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
-    }
-
-    /// Writes what the other end may no longer want to read.
-    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
-    }
-
-    pub fn set_write_timeout(&self, timeout: Duration) {
-        self.stream.set_write_timeout(Some(timeout)).unwrap();
-    }
-
-    /// Nothing more will be sent.
-    pub fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
-    }
-
-    pub fn call(&mut self, method: &str, target: &str) -> Response {
-        self.write(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        self.response_to(method)
-    }
-
-    pub fn send(&mut self, method: &str, target: &str, content_type: &str, body: &[u8]) -> Response {
-        let length = body.len();
-        let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
-        );
-        self.write([head.as_bytes(), body].concat());
-        self.response_to(method)
-    }
-
-    /// The next response, to a request whose method allows a body in it.
-    pub fn response(&mut self) -> Response {
-        self.response_to("GET")
-    }
-
-    pub fn response_to(&mut self, method: &str) -> Response {
-        let head_end = loop {
-            if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            assert!(self.fill() > 0, "the connection was closed instead of an answer");
-        };
-        let head = String::from_utf8(self.read.drain(..head_end).collect()).unwrap();
-        let mut response = Response::parse(&head);
-        let length = match response.header("content-length") {
-            Some(length) if method != "HEAD" => length.parse().unwrap(),
-            _ => 0,
-        };
-        while self.read.len() < length {
-            assert!(self.fill() > 0, "the connection was closed within an answer");
-        }
-        response.body = String::from_utf8(self.read.drain(..length).collect()).unwrap();
-        response
-    }
-
-    /// Whether the other end closes the connection without another byte.
-    pub fn is_closed(&mut self) -> bool {
-        match self.stream.read(&mut [0]) {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        }
-    }
-
-    /// Whether nothing has come so far.
-    pub fn is_silent(&mut self) -> bool {
-        self.stream.set_nonblocking(true).unwrap();
-        let read = self.stream.read(&mut [0]);
-        self.stream.set_nonblocking(false).unwrap();
-        self.read.is_empty() && read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-    }
-
-    fn fill(&mut self) -> usize {
-        let mut bytes = [0; 4096];
-        let read = self.stream.read(&mut bytes).unwrap();
-        self.read.extend_from_slice(&bytes[..read]);
-        read
-    }
+pub fn live(online_at: u32, deadline: u32) -> Session {
+    session(online_at, deadline, End::Live)
 }
 
-/// What was answered.
-#[derive(Debug, Clone)]
-pub struct Response {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub fn lapsed(online_at: u32, offline_at: u32) -> Session {
+    session(online_at, offline_at, End::Lapsed)
 }
 
-impl Response {
-    fn parse(head: &str) -> Self {
-        let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        Self { status, headers, body: String::new() }
-    }
+pub fn left(online_at: u32, offline_at: u32) -> Session {
+    session(online_at, offline_at, End::Left)
+}
 
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Status and body.
-    pub fn brief(&self) -> (u16, &str) {
-        (self.status, &self.body)
-    }
+fn session(online_at: u32, offline_at: u32, end: End) -> Session {
+    Session { online_at: UnixSeconds::new(online_at), offline_at: UnixSeconds::new(offline_at), end }
 }
