@@ -3,9 +3,10 @@
 use std::fs;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Processor time, memory and descriptors.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Usage {
     /// Processor time of all threads since the start, in user and kernel mode.
     pub cpu_seconds: f64,

@@ -5,6 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::{Error, JSON};
 use super::query::Common;
@@ -17,8 +18,8 @@ pub(super) async fn livez() -> Response {
     ([(CONTENT_TYPE, JSON)], r#"{"live":true}"#).into_response()
 }
 
-#[derive(Serialize)]
-struct Readiness {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
     ready: bool,
     reasons: Vec<&'static str>,
 }
@@ -37,8 +38,8 @@ pub(super) async fn online(_: Common, State(shared): State<Shared>) -> Response 
         .into_response()
 }
 
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
     version: &'static str,
     uptime_seconds: u64,
     users: u64,
@@ -50,7 +51,7 @@ struct Status {
     process: Option<process::Usage>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Heals {
     opened: u64,
     extended: u64,

@@ -10,7 +10,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use utoipa::{OpenApi, ToSchema};
 
+use super::admin::{Readiness, Status};
 use super::error::{Error, JSON};
+use super::user::Profile;
 
 /// `GET /openapi.json`
 pub(super) async fn openapi() -> Response {
@@ -111,21 +113,6 @@ struct Left {
 }
 
 #[derive(ToSchema)]
-struct Profile {
-    id: i64,
-    status: OnlineOrOffline,
-    /// Of the latest session; null for a user who has only ever left in the second of coming.
-    #[schema(required)]
-    online_at: Option<u32>,
-    #[schema(required)]
-    offline_at: Option<u32>,
-    /// The latest second in which the user counted as online.
-    last_seen: u32,
-    sessions: u64,
-    online_seconds: u64,
-}
-
-#[derive(ToSchema)]
 struct Forgotten {
     /// Sessions; 0 for a user never seen.
     forgotten: u64,
@@ -141,41 +128,6 @@ struct Online {
 #[derive(ToSchema)]
 struct Live {
     live: bool,
-}
-
-#[derive(ToSchema)]
-struct Readiness {
-    ready: bool,
-    reasons: Vec<String>,
-}
-
-#[derive(ToSchema)]
-struct Status {
-    version: String,
-    uptime_seconds: u64,
-    users: u64,
-    online: u64,
-    at: u32,
-    sessions: u64,
-    heals: Heals,
-    connections: u64,
-    process: Option<Usage>,
-}
-
-#[derive(ToSchema)]
-struct Heals {
-    opened: u64,
-    extended: u64,
-    unchanged: u64,
-    refused: u64,
-    invalid: u64,
-}
-
-#[derive(ToSchema)]
-struct Usage {
-    cpu_seconds: f64,
-    resident_bytes: u64,
-    open_files: u64,
 }
 
 macro_rules! calls {

@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::{Error, JSON};
 use super::json::IdFormat;
@@ -43,12 +44,17 @@ impl Id {
     }
 }
 
-#[derive(Serialize)]
-struct Profile {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Profile {
+    #[schema(value_type = i64)]
     id: Id,
     status: &'static str,
+    /// Of the latest session; null for a user who has only ever left in the second of coming.
+    #[schema(required)]
     online_at: Option<u32>,
+    #[schema(required)]
     offline_at: Option<u32>,
+    /// The latest second in which the user counted as online.
     last_seen: u32,
     sessions: u64,
     online_seconds: u64,
