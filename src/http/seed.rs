@@ -174,7 +174,7 @@ impl Worker {
     /// Says no, and counts it when it was a heal.
     pub fn refuse(
         &self,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
         error: Error,
         allow: Option<HeaderValue>,
     ) -> Response<Body> {
@@ -186,7 +186,7 @@ impl Worker {
             }
             self.app.log.invalid_input(id.unwrap_or_default());
         }
-        let mut response = error.into_response_with(request.into_parts().0.headers);
+        let mut response = error.into_response_with(std::mem::take(request.headers_mut()));
         if let Some(allow) = allow {
             response.headers_mut().insert(ALLOW, allow);
         }
