@@ -9,7 +9,17 @@
 //! acknowledged heal is lost, everybody who is online has an entry and it is found in time, and the counts agree with
 //! the timelines. Besides, no sweep meets more valid entries than there are users.
 //!
-//! Seen to be caught, each planted alone: PLANTED
+//! Seen to be caught, each planted alone:
+//!
+//! - in a heal that opens, and in a leave, the clock read before the guard; in a heal that opens, no second decision;
+//! - in extending, a swap for the maximum; an answer that does not look at what was there;
+//! - in filing an entry, no second look at the sweep's position; a second that the sweep has passed allowed;
+//! - in the sweep, the position stored after the bucket is emptied; entries taken for valid wherever they are; sessions closed
+//!   without a look at when they are due; an entry that was dropped still held for valid; two sweeps at once;
+//! - the limit on users looked at and the user counted in two steps.
+//!
+//! Not to be seen here, because nothing comes of them but entries too many or a count's name: the clock read before the
+//! shared guard, or before a forget's; filing again although there is an entry. `sweep.rs` counts entries.
 #![cfg(shuttle)]
 #![allow(clippy::unwrap_used)] // a test may panic, and so may what it calls
 
@@ -166,14 +176,13 @@ fn heals_against_forgets() {
     });
 }
 
+/// Time stands still in this one: what time it is and whether there is room for another user are not read at once, and when
+/// both change the answer may be of a moment that never was. Too many are never let in.
 #[test]
 fn no_more_users_than_may_be() {
     check(|| Script {
         users_max: 1,
-        ..script(
-            &[Heal(ANA)],
-            &[&[Forget(ANA), Heal(ANA)], &[Heal(BO)], &[Heal(BO), Forget(BO)], &[Sweep, Pass(1)]],
-        )
+        ..script(&[Heal(ANA)], &[&[Forget(ANA), Heal(ANA)], &[Heal(BO)], &[Heal(BO), Forget(BO)], &[Sweep]])
     });
 }
 
