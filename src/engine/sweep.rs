@@ -195,7 +195,8 @@ mod tests {
             let from = self.now();
             found(ClockStep::Adopted { from, to: from.plus(3_600) });
             self.time.advance(3_600);
-            *self.healed.lock().unwrap() = self.engine.get().unwrap().heal(ANA).ok();
+            let healed = self.engine.get().and_then(|engine| engine.heal(ANA).ok());
+            *self.healed.lock().unwrap_or_else(PoisonError::into_inner) = healed;
         }
     }
 

@@ -68,12 +68,13 @@ pub struct Made {
 
 /// Whether the calls can be put into one order in which no call comes before one that had ended when it began, and in
 /// which the reference gives the same answers and then is as `is_end` wants it.
-pub fn is_explained(made: &[Made], start: &Reference, is_end: &impl Fn(&Reference) -> bool) -> bool {
+pub fn is_explained(made: &[Made], start: &Reference, is_end: impl Fn(&Reference) -> bool) -> bool {
     // Different orders of the same calls often lead to the same place, and it needs to be left only once.
     let mut been = HashSet::new();
-    explain(made.to_vec(), start, is_end, &mut been)
+    explain(made.to_vec(), start, &is_end, &mut been)
 }
 
+#[allow(clippy::needless_pass_by_value)] // each call has a list of its own, which the next ones start from
 fn explain(
     rest: Vec<Made>,
     at: &Reference,

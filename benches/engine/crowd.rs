@@ -1,0 +1,106 @@
+//! Many users with random ids, healed in a random order, again and again.
+
+use std::ops::AddAssign;
+use std::sync::Arc;
+
+use heartbeat::{Clock, Engine, Heal, ManualClock, UnixSeconds, UserId};
+
+pub const NOON: UnixSeconds = UnixSeconds::new(1_638_360_000);
+
+/// A small generator of random numbers (splitmix64): the same ones in each run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn ids(&mut self, count: usize) -> Vec<UserId> {
+        (0..count).map(|_| UserId::new(self.next().cast_signed())).collect()
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let other = usize::try_from(self.next() % (last as u64 + 1)).expect("it is less than a usize");
+            items.swap(last, other);
+        }
+    }
+}
+
+/// What the heals of a measurement did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Shares {
+    pub opened: u64,
+    pub extended: u64,
+    pub unchanged: u64,
+}
+
+impl Shares {
+    pub fn count(&mut self, heal: Heal) {
+        match heal {
+            Heal::Opened => self.opened += 1,
+            Heal::Extended => self.extended += 1,
+            Heal::Unchanged => self.unchanged += 1,
+        }
+    }
+}
+
+impl AddAssign for Shares {
+    fn add_assign(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.extended += other.extended;
+        self.unchanged += other.unchanged;
+    }
+}
+
+impl std::fmt::Display for Shares {
+    #[allow(clippy::cast_precision_loss)] // three digits are shown
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = (self.opened + self.extended + self.unchanged).max(1) as f64;
+        let share = |count: u64| count as f64 * 100.0 / all;
+        write!(
+            f,
+            "{:.1} % opened, {:.1} % extended, {:.1} % unchanged",
+            share(self.opened),
+            share(self.extended),
+            share(self.unchanged)
+        )
+    }
+}
+
+/// An engine and its users, all of them online.
+pub struct Crowd {
+    pub engine: Arc<Engine>,
+    pub order: Vec<UserId>,
+}
+
+impl Crowd {
+    pub fn new(count: usize, clock: Arc<dyn Clock>) -> Self {
+        let engine = Arc::new(Engine::builder().clock(clock).build());
+        let mut random = Random(7);
+        let mut order = random.ids(count);
+        for &user in &order {
+            engine.heal(user).expect("there is no limit on users");
+        }
+        random.shuffle(&mut order);
+        Self { engine, order }
+    }
+
+    pub fn by_hand(count: usize) -> (Self, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(NOON));
+        (Self::new(count, clock.clone()), clock)
+    }
+
+    /// Heals some of the users.
+    pub fn heal(&self, users: &[UserId]) -> Shares {
+        let mut shares = Shares::default();
+        for &user in users {
+            shares.count(self.engine.heal(user).expect("there is no limit on users"));
+        }
+        shares
+    }
+}

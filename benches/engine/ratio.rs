@@ -1,0 +1,88 @@
+//! What a heal costs beside the least that it could: the same map, the same keys in the same order, a get and a `fetch_max`.
+//!
+//! The machine's speed drifts by a quarter within minutes, so the two take turns, pass by pass, and the medians are compared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+use heartbeat::{SystemClock, UserId};
+
+use crate::crowd::{Crowd, NOON, Shares};
+
+const USERS: usize = 1_000_000;
+const PASSES: usize = 15;
+/// As the roster has.
+const SHARDS: usize = 1_024;
+
+type Bare = DashMap<u64, AtomicU64, RandomState>;
+
+pub fn print() {
+    println!(
+        "heal of someone online against a bare get and fetch_max, {USERS} users, median of {PASSES} passes each"
+    );
+    println!("{:<36} {:>9} {:>9} {:>6}", "", "heal", "bare", "ratio");
+    for threads in [1, 2] {
+        let (crowd, clock) = Crowd::by_hand(USERS);
+        let shares =
+            compare(&format!("manual clock, {threads} thread(s)"), threads, &crowd, || clock.advance(1));
+        println!("    {shares}");
+    }
+    let crowd = Crowd::new(USERS, Arc::new(SystemClock::start()));
+    let shares = compare("the real clock, 1 thread(s)", 1, &crowd, || {});
+    println!("    {shares}\n");
+}
+
+fn compare(name: &str, threads: usize, crowd: &Crowd, tick: impl Fn()) -> Shares {
+    let bare = Bare::with_hasher_and_shard_amount(RandomState::default(), SHARDS);
+    for user in &crowd.order {
+        bare.insert(user.as_i64().cast_unsigned(), AtomicU64::new(0));
+    }
+    let (mut heals, mut bares, mut shares) = (vec![], vec![], Shares::default());
+    for pass in 0..PASSES {
+        tick();
+        let (elapsed, done) = timed(threads, &crowd.order, |users| crowd.heal(users));
+        heals.push(elapsed);
+        for done in done {
+            shares += done;
+        }
+
+        let word = u64::from(NOON.as_u32()) << 32 | pass as u64;
+        bares.push(timed(threads, &crowd.order, |users| raise(&bare, users, word)).0);
+    }
+    let (heal, bare) = (median(heals), median(bares));
+    println!("{name:<36} {heal:>6.1} ns {bare:>6.1} ns {:>6.2}", heal / bare);
+    shares
+}
+
+fn raise(bare: &Bare, users: &[UserId], word: u64) {
+    for user in users {
+        let value = bare.get(&user.as_i64().cast_unsigned()).expect("all are in it");
+        value.fetch_max(word, Ordering::AcqRel);
+    }
+}
+
+/// Lets each thread work on a part of its own, and gives how long all of it took.
+fn timed<R: Send>(
+    threads: usize,
+    users: &[UserId],
+    work: impl Fn(&[UserId]) -> R + Sync,
+) -> (Duration, Vec<R>) {
+    let start = Instant::now();
+    let done = thread::scope(|scope| {
+        let parts: Vec<_> =
+            users.chunks(users.len().div_ceil(threads)).map(|part| scope.spawn(|| work(part))).collect();
+        parts.into_iter().map(|part| part.join().expect("no part panics")).collect()
+    });
+    (start.elapsed(), done)
+}
+
+/// In ns for each user.
+#[allow(clippy::cast_precision_loss)]
+fn median(mut passes: Vec<Duration>) -> f64 {
+    passes.sort_unstable();
+    passes[passes.len() / 2].as_nanos() as f64 / USERS as f64
+}
