@@ -94,3 +94,87 @@ impl Buckets {
         second as usize & (self.ring.len() - 1)
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    const ANA: UserId = UserId::new(1);
+
+    fn second(second: u32) -> UnixSeconds {
+        UnixSeconds::new(second)
+    }
+
+    /// Empties the buckets up to `now`, and gives where there was an entry.
+    fn found(buckets: &Buckets, now: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        buckets.empty_until(second(now), |second, _| found.push(second.as_u32()));
+        found
+    }
+
+    #[test]
+    fn an_entry_is_found_in_its_second_and_once() {
+        let buckets = Buckets::new(second(100), 8);
+        assert_eq!(buckets.arm(ANA, second(108)), 108);
+
+        assert_eq!(found(&buckets, 107), []);
+        assert_eq!(found(&buckets, 108), [108]);
+        assert_eq!(found(&buckets, 1_000), []);
+    }
+
+    #[test]
+    fn nothing_is_filed_where_the_sweep_has_been() {
+        let buckets = Buckets::new(second(100), 8);
+        found(&buckets, 120);
+        assert_eq!(buckets.arm(ANA, second(110)), 121);
+        assert_eq!(found(&buckets, 121), [121]);
+    }
+
+    #[test]
+    fn beyond_the_ring_an_entry_is_filed_earlier() {
+        let buckets = Buckets::new(second(100), 86_400);
+        assert_eq!(buckets.arm(ANA, second(86_500)), 100 + 4_095);
+        assert_eq!(found(&buckets, 100 + 4_095), [100 + 4_095]);
+    }
+
+    #[test]
+    fn after_a_pause_longer_than_the_ring_every_entry_is_found_once_and_valid() {
+        let buckets = Buckets::new(second(100), 8);
+        let armed: Vec<_> = (101..=108).map(|due| buckets.arm(ANA, second(due))).collect();
+
+        let found = found(&buckets, 1_000_000);
+        assert_eq!(found.len(), 8);
+        assert!(armed.iter().all(|&armed| found.iter().any(|&at| buckets.is_valid(armed, second(at)))));
+    }
+
+    #[test]
+    fn an_entry_is_valid_only_where_its_user_has_it() {
+        let buckets = Buckets::new(second(100), 8);
+        let armed = buckets.arm(ANA, second(105));
+        assert!(buckets.is_valid(armed, second(105)));
+        assert!(!buckets.is_valid(armed, second(106)));
+        assert!(!buckets.is_valid(0, second(112)), "a user without an entry has none in bucket 0 either");
+    }
+
+    #[test]
+    fn who_is_filed_again_during_a_sweep_is_found_by_the_same_sweep_if_due() {
+        let buckets = Buckets::new(second(100), 8);
+        buckets.arm(ANA, second(101));
+        let mut found = Vec::new();
+        buckets.empty_until(second(110), |at, user| {
+            found.push(at.as_u32());
+            if at == second(101) {
+                buckets.arm(user, second(109));
+            }
+        });
+        assert_eq!(found, [101, 109]);
+    }
+
+    #[test]
+    fn in_the_last_second_there_is_an_entry_is_found_by_the_next_sweep() {
+        let buckets = Buckets::new(second(u32::MAX - 2), 8);
+        found(&buckets, u32::MAX);
+        assert_eq!(buckets.arm(ANA, UnixSeconds::MAX), u32::MAX);
+        assert_eq!(found(&buckets, u32::MAX), [u32::MAX]);
+    }
+}
