@@ -27,7 +27,7 @@ fn main() {
             let _ = done.send((lapsed, Instant::now()));
         }
         SweeperReport::Fault(SweepFault { pause }) => {
-            println!("the sweeper panicked and pauses for {pause:?}")
+            println!("the sweeper panicked and pauses for {pause:?}");
         }
         SweeperReport::ClockStep(_) => {}
     };
