@@ -45,13 +45,23 @@ impl LiveWord {
         Self(AtomicU64::new(live.pack()))
     }
 
+    #[inline]
     pub fn load(&self) -> Option<Live> {
         Live::unpack(self.0.load(Ordering::Acquire))
     }
 
-    /// Makes the session last until `extended.deadline` at least, and says whether that is later than before. The caller
-    /// holds a guard under which it read `extended.online_at` from here.
-    pub fn extend(&self, extended: Live) -> bool {
+    /// Makes the session, read as `live` from here, last until `extended.deadline` at least, and says whether that is later
+    /// than before. The caller has held a guard since reading it.
+    #[inline]
+    pub fn extend(&self, live: Live, extended: Live) -> bool {
+        debug_assert_eq!(live.online_at, extended.online_at);
+        // Hardly ever has another heal come in between. If so, the later deadline counts.
+        self.0.compare_exchange(live.pack(), extended.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            || self.extend_after_another(extended)
+    }
+
+    #[cold]
+    fn extend_after_another(&self, extended: Live) -> bool {
         let before = self.0.fetch_max(extended.pack(), Ordering::AcqRel);
         debug_assert_eq!(
             before >> 32,

@@ -175,9 +175,9 @@ impl Engine {
         let extended = self.roster.view(user, |known| {
             let now = self.clock.now();
             let live = known.live.load()?;
-            match self.rules.heal(live, self.outage(), now) {
+            match self.rules.heal(live, || self.outage(), now) {
                 // Another heal may have come between the load and here, and then this one changes nothing.
-                Healed::Extended(extended) if known.live.extend(extended) => Some(Heal::Extended),
+                Healed::Extended(extended) if known.live.extend(live, extended) => Some(Heal::Extended),
                 Healed::Extended(_) | Healed::Unchanged => Some(Heal::Unchanged),
                 Healed::Over => None,
             }
@@ -210,10 +210,10 @@ impl Engine {
 
     fn heal_exclusively(&self, user: UserId, known: &mut User, now: UnixSeconds) -> Heal {
         if let Some(live) = known.live.load() {
-            match self.rules.heal(live, self.outage(), now) {
+            match self.rules.heal(live, || self.outage(), now) {
                 Healed::Unchanged => return Heal::Unchanged,
                 Healed::Extended(extended) => {
-                    known.live.extend(extended);
+                    known.live.extend(live, extended);
                     return Heal::Extended;
                 }
                 Healed::Over => self.close_lapsed(known, live),

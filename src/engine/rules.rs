@@ -62,14 +62,16 @@ impl Rules {
         now > self.extendable_until(live.deadline, outage)
     }
 
-    pub fn heal(self, live: Live, outage: Option<Outage>, now: UnixSeconds) -> Healed {
+    /// Asks for the outage only if it makes a difference, which is not while the user is online.
+    #[inline]
+    pub fn heal(self, live: Live, outage: impl FnOnce() -> Option<Outage>, now: UnixSeconds) -> Healed {
         let deadline = now.plus(self.ttl.as_seconds());
         if deadline <= live.deadline {
             Healed::Unchanged
-        } else if self.is_over(live, outage, now) {
-            Healed::Over
-        } else {
+        } else if now <= live.deadline || !self.is_over(live, outage(), now) {
             Healed::Extended(Live { deadline, ..live })
+        } else {
+            Healed::Over
         }
     }
 
