@@ -71,6 +71,12 @@ fn crowd(users: u64) -> Engine {
         clock.advance(1);
         engine.sweep();
     }
+    // Ordinary service for a while, in which the allocator gives back what nobody uses any more.
+    for _ in 0..10 {
+        heal(0..users / 2);
+        clock.advance(1);
+        engine.sweep();
+    }
     engine
 }
 

@@ -3,7 +3,7 @@
 //! A call takes its shard's guard, shared or exclusive, for as long as the closure runs. Inside a closure there must be no
 //! other call in here (the guards are not reentrant), no waiting and no system call.
 //!
-//! Under the interleaving checker the map is an ordinary one behind one of the checker's locks: dashmap's own guards cannot be
+//! Under the interleaving checker the map is two ordinary ones behind the checker's locks: dashmap's own guards cannot be
 //! seen by it, and it would take a thread that waits for one for a deadlock.
 
 use super::live::LiveWord;
@@ -88,19 +88,26 @@ mod map {
 
     use shuttle::sync::RwLock;
 
-    pub(crate) struct Roster(RwLock<HashMap<UserId, User>>);
+    type Shard = RwLock<HashMap<UserId, User>>;
+
+    /// Two shards, for users of even and of odd ids: what happens in one must not rely on the other's lock.
+    pub(crate) struct Roster([Shard; 2]);
 
     impl Roster {
         pub fn new() -> Self {
-            Self(RwLock::new(HashMap::new()))
+            Self([RwLock::new(HashMap::new()), RwLock::new(HashMap::new())])
+        }
+
+        fn shard(&self, user: UserId) -> &Shard {
+            &self.0[usize::from(user.as_i64() % 2 != 0)]
         }
 
         pub fn view<R>(&self, user: UserId, f: impl FnOnce(&User) -> R) -> Option<R> {
-            self.0.read().expect("no thread panics under the checker").get(&user).map(f)
+            self.shard(user).read().expect("no thread panics under the checker").get(&user).map(f)
         }
 
         pub fn change<R>(&self, user: UserId, f: impl FnOnce(&mut User) -> R) -> Option<R> {
-            self.0.write().expect("no thread panics under the checker").get_mut(&user).map(f)
+            self.shard(user).write().expect("no thread panics under the checker").get_mut(&user).map(f)
         }
 
         pub fn change_or_add<R, E>(
@@ -108,7 +115,7 @@ mod map {
             user: UserId,
             f: impl FnOnce(Place<'_>) -> Result<R, E>,
         ) -> Result<R, E> {
-            let mut map = self.0.write().expect("no thread panics under the checker");
+            let mut map = self.shard(user).write().expect("no thread panics under the checker");
             if let Some(known) = map.get_mut(&user) {
                 return f(Place::Known(known));
             }
@@ -121,7 +128,12 @@ mod map {
         }
 
         pub fn remove<R>(&self, user: UserId, f: impl FnOnce(&mut User) -> R) -> Option<R> {
-            self.0.write().expect("no thread panics under the checker").remove(&user).as_mut().map(f)
+            self.shard(user)
+                .write()
+                .expect("no thread panics under the checker")
+                .remove(&user)
+                .as_mut()
+                .map(f)
         }
     }
 }

@@ -11,7 +11,8 @@ use heartbeat::{Builder, End, Engine, ManualClock, Session, Ttl, UnixSeconds, Us
 /// 2021-12-01T12:00:00Z, the known instant that tests start from.
 pub const NOON: u32 = 1_638_360_000;
 pub const ANA: UserId = UserId::new(12_345);
-pub const BO: UserId = UserId::new(-7);
+/// In another shard than Ana, under the checker too.
+pub const BO: UserId = UserId::new(-8);
 
 /// An engine with the default ttl of 7 seconds and no grace, and its clock, which stands at `start`.
 pub fn engine_at(start: u32) -> (Engine, Arc<ManualClock>) {
