@@ -9,15 +9,13 @@
 //! acknowledged heal is lost, everybody who is online has an entry and it is found in time, and the counts agree with
 //! the timelines. Besides, no sweep meets more valid entries than there are users.
 //!
-//! Seen to be caught, each planted alone: PLANTED
-//!
 //! Seen to be caught, each planted alone:
 //!
 //! - in a heal that opens, and in a leave, the clock read before the guard; in a heal that opens, no second decision;
 //! - in extending, a swap for the maximum; an answer that does not look at what was there;
 //! - in filing an entry, no second look at the sweep's position; a second that the sweep has passed allowed;
 //! - in the sweep, the position stored after the bucket is emptied; entries taken for valid wherever they are; sessions closed
-//!   without a look at when they are due; an entry that was dropped still held for valid;
+//!   without a look at when they are due; an entry that was dropped still held for valid; two sweeps at once;
 //! - the limit on users looked at and the user counted in two steps.
 //!
 //! Not to be seen here, because nothing comes of them but entries too many or a count's name: the clock read before the

@@ -148,7 +148,8 @@ pub struct Engine {
     buckets: Buckets,
     /// The second last swept, to its end; the buckets' own position moves on when a sweep begins.
     swept_at: AtomicU32,
-    /// Held by whoever sweeps. Two sweeps at once would each be right, and one of them in vain.
+    /// Held by whoever sweeps. Of two at once, one could set the buckets' position back to where the other has been, and an
+    /// entry filed there would be found too late.
     sweeping: Mutex<()>,
     /// The last outage, `from` in the upper half, `to` in the lower; 0 when there was none.
     outage: AtomicU64,
