@@ -27,7 +27,7 @@ pub struct Swept {
 impl Engine {
     /// Closes every session that is over. A session is due in second deadline + grace + 1.
     ///
-    /// Costs as much as users are due, never as all who are known: 0.2 to 0.3 µs each.
+    /// Costs as much as users are due, never as all who are known: 0.4 µs each of ten thousand, 0.9 µs each of ten million.
     pub fn sweep(&self) -> Swept {
         // A sweep that panicked has left nothing half done: each user is handled under their own guard.
         let _turn = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
