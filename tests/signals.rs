@@ -124,6 +124,16 @@ fn the_limit_on_open_files_is_raised_and_a_setting_above_it_lowered_with_a_warni
     assert_eq!(fields["open_files_max"], 200);
 }
 
+/// 12 open files are enough for the listener, and not for the threads: no service is better than one that answers nobody.
+#[test]
+fn too_few_open_files_to_serve_anybody_end_the_start() {
+    let script = "ulimit -n 12 && exec \"$0\" --listen 127.0.0.1:0 --threads 4";
+    let output = Command::new("/bin/sh").env_clear().args(["-c", script, process::BINARY]).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(74), "{errors}");
+    assert!(errors.contains("cannot start the thread \"worker-"), "{errors}");
+}
+
 #[test]
 fn a_log_that_nobody_reads_any_more_ends_nothing() {
     let mut service = listening(&[]);

@@ -23,6 +23,7 @@ pub(super) struct App {
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
     draining: AtomicBool,
+    worker_ended: AtomicBool,
 }
 
 impl App {
@@ -42,6 +43,7 @@ impl App {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            worker_ended: AtomicBool::new(false),
         }
     }
 
@@ -61,8 +63,23 @@ impl App {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// A worker thread ends. Unless everything does, its panic has been printed, and the service runs on with fewer.
+    pub fn end_worker(&self) {
+        if !self.draining.load(Ordering::Acquire) {
+            self.worker_ended.store(true, Ordering::Release);
+        }
+    }
+
     /// Why the service is not ready; empty when it is.
     pub fn unready_reasons(&self) -> Vec<&'static str> {
-        if self.draining.load(Ordering::Acquire) { vec!["draining"] } else { Vec::new() }
+        let reasons = [
+            (&self.draining, "draining"),
+            (&self.worker_ended, "a worker thread has ended; restart the service"),
+        ];
+        reasons
+            .into_iter()
+            .filter(|(flag, _)| flag.load(Ordering::Acquire))
+            .map(|(_, reason)| reason)
+            .collect()
     }
 }

@@ -16,14 +16,16 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::app::App;
 use super::log::Limit;
 use super::routes;
-use super::stats::Stats;
+use super::stats::{Stats, WorkerStats};
 use super::worker::{self, Order, Worker};
 use crate::config::Settings;
 use crate::engine::Engine;
@@ -48,9 +50,14 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The operating system gave no thread.
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
+    /// The operating system gave no thread, or none of the descriptors that a thread needs to wait for its connections.
+    #[error("cannot start the thread {name:?}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
 }
 
 /// A running service. Dropping it ends it at once; see [`Server::drain`] for the way that finishes requests.
@@ -106,13 +113,18 @@ impl Server {
             let (orders, received) = unbounded_channel();
             let router = routes::router(&app, stats).merge(Router::clone(more));
             let worker = Worker { app: Arc::clone(&app), stats: Arc::clone(stats), router };
-            let thread = spawn(format!("worker-{index}"), move || worker::run(worker, received))?;
+            let thread = spawn(&format!("worker-{index}"), |runtime| {
+                Ok(move || worker::run(&runtime, worker, received))
+            })?;
             server.workers.push(orders);
             server.threads.push(thread);
         }
         let (accepting, stopped) = watch::channel(());
         let acceptor = Acceptor { app, workers: server.workers.clone() };
-        server.acceptor = Some(spawn("acceptor".into(), move || acceptor.run(listeners, stopped))?);
+        server.acceptor = Some(spawn("acceptor", |runtime| {
+            let listeners = register(&runtime, listeners)?;
+            Ok(move || acceptor.run(&runtime, listeners, &stopped))
+        })?);
         server.accepting = Some(accepting);
         Ok(server)
     }
@@ -176,18 +188,22 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn spawn(
-    name: String,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+/// Starts a thread with a runtime of its own, which `prepare` makes what the thread runs. Whatever may be refused is asked for
+/// here, before the service says that it runs.
+fn spawn<Run: FnOnce() + Send + 'static>(
+    name: &str,
+    prepare: impl FnOnce(Runtime) -> io::Result<Run>,
 ) -> Result<JoinHandle<()>, StartError> {
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            if let Err(error) = run() {
-                tracing::error!(%error, thread = std::thread::current().name(), "a thread of the server has ended");
-            }
-        })
-        .map_err(StartError::Thread)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .and_then(prepare)
+        .and_then(|run| std::thread::Builder::new().name(name.into()).spawn(run))
+        .map_err(|source| StartError::Thread { name: name.into(), source })
+}
+
+fn register(runtime: &Runtime, listeners: Vec<TcpListener>) -> io::Result<Vec<tokio::net::TcpListener>> {
+    let _entered = runtime.enter();
+    listeners.into_iter().map(tokio::net::TcpListener::from_std).collect()
 }
 
 struct Acceptor {
@@ -196,26 +212,21 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn run(self, listeners: Vec<TcpListener>, stopped: watch::Receiver<()>) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async move {
-            let acceptor = Arc::new(self);
-            let mut tasks = Vec::new();
+    fn run(self, runtime: &Runtime, listeners: Vec<tokio::net::TcpListener>, stopped: &watch::Receiver<()>) {
+        let acceptor = Arc::new(self);
+        runtime.block_on(async {
+            let mut tasks = JoinSet::new();
             for listener in listeners {
                 let (acceptor, mut stopped) = (Arc::clone(&acceptor), stopped.clone());
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                tasks.push(tokio::spawn(async move {
+                tasks.spawn(async move {
                     tokio::select! {
                         () = acceptor.accept(&listener) => {}
                         _ = stopped.changed() => {}
                     }
-                }));
+                });
             }
-            for task in tasks {
-                task.await.map_err(io::Error::other)?;
-            }
-            Ok(())
-        })
+            tasks.join_all().await;
+        });
     }
 
     /// Accepts for ever.
@@ -262,18 +273,21 @@ impl Acceptor {
                 return;
             }
         };
-        let by_connections = |&(_, stats): &(usize, &Arc<_>)| connections_of(stats);
-        let Some((index, stats)) = self.app.workers.iter().enumerate().min_by_key(by_connections) else {
+        let Some((orders, stats)) = self.fewest_connections() else {
             return;
         };
         stats.connections.fetch_add(1, Ordering::Relaxed);
         self.app.accepted.fetch_add(1, Ordering::Relaxed);
-        if self.workers[index].send(Order::Serve(stream)).is_err() {
+        if orders.send(Order::Serve(stream)).is_err() {
             stats.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
-}
 
-fn connections_of(stats: &Arc<super::stats::WorkerStats>) -> u64 {
-    stats.connections.load(Ordering::Relaxed)
+    /// Of the workers that run. One that has ended has no connections, and would otherwise be given all.
+    fn fewest_connections(&self) -> Option<(&UnboundedSender<Order>, &WorkerStats)> {
+        let workers = self.workers.iter().zip(self.app.workers.iter().map(Arc::as_ref));
+        workers
+            .filter(|(orders, _)| !orders.is_closed())
+            .min_by_key(|(_, stats)| stats.connections.load(Ordering::Relaxed))
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::LocalSet;
 
@@ -32,12 +33,12 @@ pub(super) enum Order {
 }
 
 /// Runs a worker on the current thread.
-pub(super) fn run(worker: Worker, mut orders: UnboundedReceiver<Order>) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(super) fn run(runtime: &Runtime, worker: Worker, mut orders: UnboundedReceiver<Order>) {
+    let _ended = Ended(Arc::clone(&worker.app));
     let worker = Rc::new(worker);
     let scratch = Rc::new(RefCell::new(vec![0; READ_MAX].into_boxed_slice()));
     let drain = Drain::default();
-    LocalSet::new().block_on(&runtime, async move {
+    LocalSet::new().block_on(runtime, async move {
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Serve(stream) => {
@@ -52,7 +53,6 @@ pub(super) fn run(worker: Worker, mut orders: UnboundedReceiver<Order>) -> std::
             }
         }
     });
-    Ok(())
 }
 
 async fn serve(worker: Rc<Worker>, stream: TcpStream, scratch: Rc<RefCell<Box<[u8]>>>, drain: Drain) {
@@ -75,5 +75,13 @@ struct Open(Arc<WorkerStats>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Ended(Arc<App>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end_worker();
     }
 }
