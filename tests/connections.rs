@@ -85,6 +85,19 @@ fn half_a_request_is_closed_in_its_time(#[case] request: &str, #[case] answer: O
 }
 
 #[test]
+fn half_a_request_behind_a_whole_one_is_closed_in_the_time_of_a_head() {
+    let service =
+        Service::start_with(|engine| engine, |settings| settings.header_timeout = Duration::from_millis(300));
+    let mut client = service.connect();
+    let start = Instant::now();
+    client.write("PUT /heal/1 HTTP/1.1\r\nHost: a\r\n\r\nPUT /heal/2 HTTP/1.1\r\nHo");
+    assert_eq!(client.response().status, 200);
+    assert!(client.is_closed());
+    assert!(start.elapsed() < PATIENCE / 4, "not only after the idle timeout of 75 s");
+    assert_eq!(service.engine.figures().users, 1);
+}
+
+#[test]
 fn a_sender_that_never_pauses_for_long_is_closed_all_the_same() {
     let service =
         Service::start_with(|engine| engine, |settings| settings.header_timeout = Duration::from_millis(300));
@@ -150,7 +163,23 @@ fn a_connection_idle_for_a_minute_still_serves_the_next_heal() {
     "PUT /heal/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\nPUT /heal/2 HTTP/1.1\r\nHost: a\r\n\r\n",
     400
 )]
+#[case::length_behind_a_longer_name(
+    "PUT /heal/1 HTTP/1.1\r\nHost: a\r\nX-Content-Length: 5\r\nTransfer-Encoding: chunked\r\ncontent-LENGTH: 5\r\n\r\n0\r\n\r\n",
+    400
+)]
 #[case::unknown_encoding("PUT /heal/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 400)]
+#[case::two_encodings(
+    "PUT /heal/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    501
+)]
+#[case::an_encoding_twice(
+    "PUT /heal/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    501
+)]
+#[case::an_encoding_not_known_on_the_router(
+    "POST /v1/heal HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    501
+)]
 #[case::encoding_not_last("PUT /heal/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400)]
 #[case::chunked_in_http_1_0("PUT /heal/1 HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400)]
 #[case::bad_chunk(
@@ -170,6 +199,79 @@ fn a_protocol_error_is_answered_and_the_connection_closed(#[case] request: &str,
     assert_eq!(response.status, status, "{response:?}");
     assert!(client.is_closed(), "what follows must not be taken for a request");
     assert_eq!(service.engine.figures().users, 0);
+}
+
+const LENGTH: &str = "PUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n";
+const CHUNKED: &str = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+
+/// However the head comes in: a proxy in front may believe in the other length, and then sees other requests.
+#[rstest]
+#[case::in_two_pieces(&[LENGTH, CHUNKED])]
+#[case::split_within_a_name(&["PUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Le", "ngth: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])]
+#[case::behind_another_request(&["GET /livez HTTP/1.1\r\nHost: a\r\n\r\nPUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", CHUNKED])]
+#[case::behind_a_body(&["POST /v1/checkup HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n", "5\nPUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", CHUNKED])]
+fn both_lengths_in_one_head_are_refused_in_whatever_pieces_it_comes(#[case] pieces: &[&str]) {
+    let service = Service::start();
+    let mut client = service.connect();
+    for piece in pieces {
+        client.write(piece);
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let mut response = client.response();
+    if pieces[0].len() != LENGTH.len() && response.status == 200 {
+        response = client.response();
+    }
+    assert_eq!(response.status, 400, "{response:?}");
+    assert!(client.is_closed());
+    assert_eq!(service.engine.figures().users, 0);
+}
+
+#[test]
+fn both_lengths_are_found_in_the_largest_head() {
+    let service = Service::start();
+    let mut client = service.connect();
+    client.write(format!("{LENGTH}X: {}\r\n{CHUNKED}", "x".repeat(60_000)));
+    assert_eq!(client.response().status, 400);
+    assert!(client.is_closed());
+    assert_eq!(service.engine.figures().users, 0);
+}
+
+#[rstest]
+#[case::a_name_that_begins_so("Content-Length-Hint: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")]
+#[case::chunk_data(
+    "Transfer-Encoding: chunked\r\n\r\n29\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"
+)]
+fn what_only_looks_like_both_lengths_is_served(#[case] rest: &str) {
+    let service = Service::start();
+    let mut client = service.connect();
+    client.write(format!("PUT /heal/1 HTTP/1.1\r\nHost: a\r\n{rest}"));
+    assert_eq!(client.response().status, 200);
+    assert_eq!(client.call("PUT", "/heal/2").status, 200);
+}
+
+/// As `printf … | nc` does.
+#[test]
+fn a_client_that_ends_its_side_still_gets_its_answers() {
+    let service = Service::start();
+    let mut client = service.connect();
+    client.write("PUT /heal/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /v1/online HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.finish();
+    assert_eq!(client.response().status, 200);
+    assert_eq!(client.response().status, 200);
+    assert!(client.is_closed());
+
+    let mut ids = String::new();
+    for id in 1..=100_000 {
+        writeln!(ids, "{id}").unwrap();
+    }
+    let mut client = service.connect();
+    client.write(format!(
+        "POST /v1/heal HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{ids}",
+        ids.len()
+    ));
+    client.finish();
+    assert_eq!(client.response().body, r#"{"healed":100000,"opened":99999}"#);
+    assert!(client.is_closed());
 }
 
 #[test]

@@ -28,7 +28,11 @@ pub(super) async fn heal(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let ids = read_ids(&shared, &headers, body).await.inspect_err(|_| shared.stats.invalid())?;
+    let ids = read_ids(&shared, &headers, body).await.inspect_err(|error| {
+        if error.is_about_input() {
+            shared.stats.invalid();
+        }
+    })?;
     let mut total = Tally::default();
     for turn in ids.chunks(TURN) {
         let mut tally = Tally::default();

@@ -24,6 +24,8 @@ pub(super) async fn drive(socket: Socket, service: Dispatch, mut drain: DrainSig
     let mut protocol = std::pin::pin!(
         http1::Builder::new()
             .header_read_timeout(None)
+            // A client may end its side as soon as its request is out, and still wants the answer.
+            .half_close(true)
             .max_buf_size(HEAD_MAX)
             .serve_connection(socket.clone(), service)
     );

@@ -90,16 +90,16 @@ impl Dispatch {
         let is_complete = request.body().is_end_stream();
         self.socket.serving();
         let (worker, socket) = (Rc::clone(&self.worker), self.socket.clone());
-        let is_contradictory = !is_complete && seed::is_chunked(&request) && socket.is_contradictory();
+        let framing = if is_complete { Ok(()) } else { seed::check_framing(&request, &socket) };
         let answer = CatchPanic(Box::pin(async move {
-            if is_contradictory {
-                return Error::CONTRADICTORY_LENGTH.into_response_with(HeaderMap::new());
+            if let Err(error) = framing {
+                return error.into_response_with(HeaderMap::new());
             }
             if is_complete { worker.route(request).await } else { worker.answer_with_body(request).await }
         }));
         Box::pin(async move {
             let response = answer.await;
-            socket.answered();
+            socket.answered(!is_complete);
             response
         })
     }

@@ -35,12 +35,21 @@ impl Error {
         Self::fixed(StatusCode::BAD_REQUEST, "a request has Content-Length or Transfer-Encoding, not both")
             .closing();
 
+    pub const UNKNOWN_ENCODING: Self =
+        Self::fixed(StatusCode::NOT_IMPLEMENTED, "the only transfer encoding is chunked, given once")
+            .closing();
+
     pub const fn fixed(status: StatusCode, sentence: &'static str) -> Self {
         Self { status, sentence: Cow::Borrowed(sentence), close: false }
     }
 
     pub fn bad_request(sentence: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, sentence: sentence.into(), close: false }
+    }
+
+    /// Whether a complete request came with something in it that is not what it should be: 400, and the connection goes on.
+    pub fn is_about_input(&self) -> bool {
+        self.status == StatusCode::BAD_REQUEST && !self.close
     }
 
     const fn closing(mut self) -> Self {

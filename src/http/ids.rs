@@ -17,6 +17,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use super::error::Error;
 use crate::user_id::UserId;
 
+/// What is wrong with a body is told in so many characters.
+const WHY_MAX: usize = 200;
 /// Most ids in a request.
 const IDS_MAX: usize = 100_000;
 /// The form of a body.
@@ -94,9 +96,9 @@ fn parse_json(body: &[u8]) -> Result<Vec<UserId>, Error> {
     let ids = Request(&mut refusal).deserialize(&mut input).and_then(|ids| input.end().map(|()| ids));
     ids.map_err(|error| {
         refusal.unwrap_or_else(|| {
-            Error::bad_request(Cow::Owned(format!(
-                r#"the body is not of the form {{"ids":[1,2,3]}}: {error}"#
-            )))
+            // serde repeats a member's name, which is as long as a client makes it.
+            let why: String = error.to_string().chars().take(WHY_MAX).collect();
+            Error::bad_request(format!(r#"the body is not of the form {{"ids":[1,2,3]}}: {why}"#))
         })
     })
 }

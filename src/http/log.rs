@@ -12,7 +12,7 @@ const INVALID_EVERY: Duration = Duration::from_secs(10);
 /// One line about refused writes in this time.
 const REFUSED_EVERY: Duration = Duration::from_secs(1);
 /// Of what a client sent, so many bytes are shown.
-const EXAMPLE_MAX: usize = 32;
+const EXAMPLE_MAX: usize = 64;
 
 /// Lines that would otherwise come as often as a client likes.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn an_example_is_cut_between_characters() {
         assert_eq!(shorten("abc"), "abc");
-        assert_eq!(shorten(&"é".repeat(40)), "é".repeat(16));
-        assert_eq!(shorten(&format!("a{}", "é".repeat(40))), format!("a{}", "é".repeat(15)));
+        assert_eq!(shorten(&"é".repeat(40)), "é".repeat(32));
+        assert_eq!(shorten(&format!("a{}", "é".repeat(40))), format!("a{}", "é".repeat(31)));
     }
 }

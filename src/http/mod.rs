@@ -19,6 +19,7 @@ mod bulk;
 mod connection;
 mod dispatch;
 mod error;
+mod heads;
 mod ids;
 mod json;
 mod log;

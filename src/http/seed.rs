@@ -11,6 +11,7 @@ use hyper::{HeaderMap, Method, Request, Response, Version};
 use super::body::Body;
 use super::error::{Error, JSON};
 use super::json;
+use super::socket::Socket;
 use super::worker::Worker;
 use crate::user_id::UserId;
 
@@ -105,9 +106,17 @@ fn check_host(request: &Request<Incoming>) -> Result<(), Error> {
     }
 }
 
-/// Whether a request with a body has contradictory framing, as far as its headers still tell.
-pub(super) fn is_chunked(request: &Request<Incoming>) -> bool {
-    request.headers().contains_key(TRANSFER_ENCODING)
+/// RFC 9112, section 6: the end of a body must be told in one way, and in one that we know.
+pub(super) fn check_framing(request: &Request<Incoming>, socket: &Socket) -> Result<(), Error> {
+    let mut encodings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let Some(encoding) = encodings.next() else { return Ok(()) };
+    if socket.is_contradictory() {
+        return Err(Error::CONTRADICTORY_LENGTH);
+    }
+    if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Error::UNKNOWN_ENCODING);
+    }
+    Ok(())
 }
 
 /// Reads the last part of a path; percent-encoding is undone.
@@ -178,19 +187,20 @@ impl Worker {
         error: Error,
         allow: Option<HeaderValue>,
     ) -> Response<Body> {
-        if let Some((endpoint, id)) = Endpoint::of(request.uri().path())
-            && allow.is_none()
+        if error.is_about_input()
+            && let Some((endpoint, id)) = Endpoint::of(request.uri().path())
         {
             if endpoint == Endpoint::Heal && request.method() != Method::DELETE {
                 self.stats.invalid();
             }
             self.app.log.invalid_input(id.unwrap_or_default());
         }
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let mut response = error.into_response_with(std::mem::take(request.headers_mut()));
         if let Some(allow) = allow {
             response.headers_mut().insert(ALLOW, allow);
         }
-        response
+        if is_read { not_stored(response) } else { response }
     }
 }
 
