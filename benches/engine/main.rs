@@ -78,7 +78,7 @@ fn heals_and_checkups(criterion: &mut Criterion, users: usize) {
         let parts = parts(&crowd.order, threads);
         let shares = Mutex::new(Shares::default());
         let heal = |piece: &[UserId]| {
-            let done = crowd.heal(piece);
+            let done = crowd.heal::<false>(piece);
             *shares.lock().expect("no part panics") += done;
         };
         group.bench_function(id(threads, users), |bencher| {
@@ -146,7 +146,7 @@ fn opens(criterion: &mut Criterion, users: usize) {
             let mut spent = Duration::ZERO;
             let work = |piece: &[UserId]| {
                 let start = Instant::now();
-                shares += crowd.heal(piece);
+                shares += crowd.heal::<false>(piece);
                 spent += start.elapsed();
             };
             rounds.take(count, work, pass);
@@ -164,7 +164,7 @@ fn sweeps(criterion: &mut Criterion, users: usize) {
         bencher.iter_custom(|count| {
             let mut spent = Duration::ZERO;
             for _ in 0..count {
-                crowd.heal(&crowd.order);
+                crowd.heal::<false>(&crowd.order);
                 clock.advance(8);
                 let start = Instant::now();
                 let swept = crowd.engine.sweep();
