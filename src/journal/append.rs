@@ -1,0 +1,92 @@
+//! Writing to the journal: append, refuse, move on to the next segment.
+
+#![allow(clippy::disallowed_methods, reason = "patience is no matter of the time of day")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::segment::Segment;
+use super::slot::Slot;
+use super::sync::coarse_millis;
+use super::{Journal, Refusal, State};
+
+impl Journal {
+    /// Writes `slot`. Called under the guard of its user's shard, between deciding and applying: the segment looked up before
+    /// the guard could be one that a finished snapshot no longer replays.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing has been written then.
+    #[inline]
+    pub fn append(&self, slot: Slot) -> Result<(), Refusal> {
+        let state = &*self.state;
+        state.check()?;
+        loop {
+            let segment = state.current.load();
+            if segment.append(slot) {
+                return Ok(());
+            }
+            state.move_on(&segment)?;
+        }
+    }
+
+    /// Why a write would be refused now.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let full = || {
+            let current = self.state.current.load();
+            (current.is_full() && current.next().is_none()).then_some(Refusal::NoRoom)
+        };
+        self.state.check().err().or_else(full)
+    }
+
+    /// Seals the segment in service and gives the number of the next one: every slot that is in an earlier one was reserved by
+    /// a writer that then held the guard of its shard, or holds it still.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRoom`] if the next one is not ready within `patience`.
+    pub fn rotate(&self, patience: Duration) -> Result<u64, Refusal> {
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            let current = self.state.current.load_full();
+            if current.next().is_some() {
+                current.seal();
+                self.state.move_on(&current)?;
+                return Ok(self.state.current.load().number);
+            }
+            if std::time::Instant::now() >= deadline {
+                return Err(Refusal::NoRoom);
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+impl State {
+    #[inline]
+    fn check(&self) -> Result<(), Refusal> {
+        if self.failed.load(Ordering::Acquire) {
+            return Err(Refusal::SyncFailed);
+        }
+        // The syncer itself cannot raise a flag: it is the one that hangs.
+        if self.overdue_after != u64::MAX
+            && coarse_millis().saturating_sub(self.synced_at.load(Ordering::Acquire)) > self.overdue_after
+        {
+            return Err(Refusal::Overdue);
+        }
+        Ok(())
+    }
+
+    /// Puts the segment behind `full` into service, if nobody else has.
+    #[cold]
+    fn move_on(&self, full: &Arc<Segment>) -> Result<(), Refusal> {
+        match full.next() {
+            Some(next) => {
+                // Whoever comes second finds another segment in service, and tries that one.
+                self.current.compare_and_swap(full, Arc::clone(next));
+                Ok(())
+            }
+            None if self.current.load().number == full.number => Err(Refusal::NoRoom),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The preparer: keeps segments ready before they are needed.
+//!
+//! A segment's blocks are all there and hold zeros before it is in service: a store into the mapping then needs no room and
+//! converts no extent, and a full disk shows here, early, as an error that can be told, and not there, as a dead process.
+//!
+//! ```text
+//!   journal-….seg.tmp: reserve ─ zeros ─ header ─ sync ─ rename ─ sync the directory ─ map ─ put behind the last
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::header::{Header, PAGE};
+use super::segment::Segment;
+use super::{JournalReport, Plan, State};
+use crate::directory::{Directory, Name, Unpublished};
+
+/// So many segments are ready behind the one in service: one is about to be needed, and the next takes a while to write.
+const AHEAD: u64 = 2;
+/// How often the preparer looks whether one has been put into service. At a million heals a second a segment of 64 MiB lasts 3 s.
+const LOOK: Duration = Duration::from_millis(20);
+/// How soon it tries again after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// Zeros are written in pieces of this size.
+const PIECE: usize = 1 << 20;
+
+/// Makes the segment of the first free number from `number` on, to follow `previous` (0 for none), and maps it.
+///
+/// # Errors
+/// The operating system's. A file may be left behind that was complete and could not be mapped.
+pub(super) fn prepare(plan: &Plan, number: u64, previous: u64) -> io::Result<Segment> {
+    // It may be taken: by such a file, or by something that is not ours.
+    let is_free =
+        |number: &u64| std::fs::symlink_metadata(plan.directory.path_of(Name::Segment(*number))).is_err();
+    let number = (number..u64::MAX).find(is_free).unwrap_or(number);
+    let header = Header { number, previous, salt: random_salt()?, ..plan.header.clone() };
+    let file = write_segment(&plan.directory, &header)?;
+    Segment::map(&header, file)
+}
+
+/// Writes an empty segment.
+///
+/// # Errors
+/// The operating system's; no file is left behind then.
+pub(crate) fn write_segment(directory: &Directory, header: &Header) -> io::Result<File> {
+    let unpublished =
+        Unpublished::create(directory, Name::Segment(header.number)).map_err(|error| error.source)?;
+    fill(unpublished.file(), header)?;
+    unpublished.publish().map(|(file, _)| file).map_err(|error| error.source)
+}
+
+fn fill(file: &File, header: &Header) -> io::Result<()> {
+    // A file system that cannot reserve says so; then the zeros, which are written in any case, must do.
+    match fallocate(file, FallocateFlags::empty(), 0, header.length) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let zeros = vec![0; PIECE];
+    let mut at = PAGE as u64;
+    while at < header.length {
+        let piece = usize::try_from(header.length - at).unwrap_or(PIECE).min(PIECE);
+        file.write_all_at(&zeros[..piece], at)?;
+        at += piece as u64;
+    }
+    file.write_all_at(&*header.encode(), 0)
+}
+
+pub(crate) fn random_salt() -> io::Result<u64> {
+    let mut salt = [0; 8];
+    getrandom(&mut salt, GetRandomFlags::empty())?;
+    Ok(u64::from_le_bytes(salt))
+}
+
+/// The preparer's own part.
+pub(super) struct Preparer {
+    state: Arc<State>,
+    last: Arc<Segment>,
+    /// What the next segment's header names as the one before: `last`, unless that is no file.
+    previous: u64,
+    is_failing: bool,
+}
+
+impl Preparer {
+    /// `before` is the segment that `last` follows.
+    pub fn new(state: Arc<State>, last: Arc<Segment>, before: u64) -> Self {
+        let previous = if last.is_file() { last.number } else { before };
+        Self { state, last, previous, is_failing: false }
+    }
+
+    /// Until the journal is dropped.
+    pub fn run(&mut self) {
+        while !self.state.stop.load(Ordering::Acquire) {
+            let pause = if self.keep_ahead() { LOOK } else { RETRY };
+            std::thread::park_timeout(pause);
+        }
+    }
+
+    fn keep_ahead(&mut self) -> bool {
+        while self.last.number < self.state.current.load().number + AHEAD {
+            let number = self.last.number + 1;
+            match prepare(&self.state.plan, number, self.previous) {
+                Ok(segment) => {
+                    let segment = Arc::new(segment);
+                    self.last.set_next(Arc::clone(&segment));
+                    self.last = segment;
+                    self.previous = self.last.number;
+                    if std::mem::take(&mut self.is_failing) {
+                        (self.state.plan.report)(JournalReport::PreparedAgain);
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        (self.state.plan.report)(JournalReport::NotPrepared(error));
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
