@@ -3,7 +3,8 @@
 //!
 //! This page is about the engine, which other programs can embed (`default-features = false` leaves the HTTP service and the
 //! command line out). It lives in memory. Healing someone who is online takes only a shared guard of the user's shard and
-//! one compare-and-swap; opening and closing a session takes that shard's lock.
+//! one compare-and-swap; opening and closing a session takes that shard's lock. With a [`Disk`] it keeps a journal and
+//! snapshots: what was acknowledged survives the process, and [`Builder::open`] brings it back.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,7 +34,12 @@
 //! |---|---|
 //! | `engine` | [`Engine`]: the rules, the roster, the timelines, the sweep |
 //! | `time`, `clock` | [`UnixSeconds`], [`Ttl`], [`Clock`]; the real clock |
+//! | `durability` | [`Durability`]: what an acknowledged write survives |
 //! | `session`, `user_id` | [`Session`], [`Status`], [`UserId`] |
+//! | `directory`, `damage` | the data directory and its lock; what is wrong with a file in it |
+//! | `journal` | every write since, in mapped segments of 24-byte slots |
+//! | `snapshot` | everyone known, in one file |
+//! | `inspect`, `restore` | [`inspect()`]: a file piece by piece; [`restore()`]: a data directory from one snapshot. Beside them [`verify()`] |
 #![cfg_attr(feature = "service", doc = "| [`http`] | the service: accept loop, routes |")]
 #![cfg_attr(feature = "service", doc = "| [`config`] | every setting |")]
 #![cfg_attr(feature = "service", doc = "| [`cli`] | the command line |")]
@@ -46,18 +52,36 @@ pub mod config;
 pub mod http;
 
 mod clock;
+mod damage;
+mod directory;
+mod durability;
 mod engine;
+mod inspect;
+mod journal;
 #[cfg(feature = "service")]
 mod process;
+mod restore;
 mod session;
+mod snapshot;
 mod sync;
 mod time;
 mod user_id;
 
 pub use clock::SystemClock;
+pub use damage::{Damage, Flaw, Part, ReadError};
+pub use directory::{DirectoryError, DirectoryId, FileError, FileSystem, Holder};
+pub use durability::Durability;
 pub use engine::{
-    Builder, Engine, Figures, Heal, Leave, Profile, SweepFault, Sweeper, SweeperReport, Swept, WriteError,
+    Beginning, Builder, ChainError, Disk, Engine, Figures, Heal, Imported, JournalState, Leave, Mark,
+    OpenError, Profile, Progress, Recovery, Rejection, SegmentFacts, SegmentFound, SnapshotError,
+    SnapshotFacts, SnapshotFound, SnapshotPlan, SnapshotTaken, Snapshotter, SnapshotterReport, SweepFault,
+    Sweeper, SweeperReport, Swept, Verification, WriteError, verify,
 };
+pub use inspect::{
+    Piece, Place, SegmentHead, SegmentTotals, SnapshotFooter, SnapshotHead, SnapshotTotals, inspect,
+};
+pub use journal::{JournalReport, Kind, Refusal, Verdicts};
+pub use restore::{RestoreError, Restored, restore};
 pub use session::{End, Session, Status};
 pub use time::{Clock, ClockStep, InvalidTtl, ManualClock, Ttl, UnixSeconds};
 pub use user_id::{InvalidUserId, UserId};

@@ -157,7 +157,7 @@ fn status(engine: &Engine) {
 }
 
 fn leave(engine: &Engine) {
-    engine.leave(ANA);
+    engine.leave(ANA).unwrap();
 }
 
 /// Long enough for any machine; only a failure waits for it.

@@ -90,8 +90,8 @@ fn a_leave_ends_the_session_now_and_the_next_second_opens_another() {
     engine.heal(ANA).unwrap();
 
     clock.advance(3);
-    assert_eq!(engine.leave(ANA), Leave::Left);
-    assert_eq!(engine.leave(ANA), Leave::NotLive);
+    assert_eq!(engine.leave(ANA), Ok(Leave::Left));
+    assert_eq!(engine.leave(ANA), Ok(Leave::NotLive));
     assert_eq!(engine.status(ANA), Status::Offline);
     assert_eq!(engine.figures().online, 0);
 
@@ -106,7 +106,7 @@ fn a_heal_in_the_second_of_a_leave_reopens_the_session() {
     engine.heal(ANA).unwrap();
 
     clock.advance(3);
-    engine.leave(ANA);
+    engine.leave(ANA).unwrap();
     assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
 
     assert_eq!(engine.timeline(ANA), [live(NOON, NOON + 10)]);
@@ -119,7 +119,7 @@ fn a_leave_in_the_second_of_the_deadline_is_a_leave() {
     engine.heal(ANA).unwrap();
 
     clock.advance(7);
-    assert_eq!(engine.leave(ANA), Leave::Left);
+    assert_eq!(engine.leave(ANA), Ok(Leave::Left));
     assert_eq!(engine.timeline(ANA), [left(NOON, NOON + 7)]);
     assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
     assert_eq!(engine.timeline(ANA), [live(NOON, NOON + 14)]);
@@ -131,7 +131,7 @@ fn a_leave_within_the_grace_ends_at_the_deadline_and_grace_never_applies_after_i
     engine.heal(ANA).unwrap();
 
     clock.advance(9);
-    assert_eq!(engine.leave(ANA), Leave::Left);
+    assert_eq!(engine.leave(ANA), Ok(Leave::Left));
     assert_eq!(engine.timeline(ANA), [left(NOON, NOON + 7)]);
 
     assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
@@ -148,7 +148,7 @@ fn a_leave_finds_a_session_that_is_over_whether_swept_or_not() {
             engine.sweep();
         }
 
-        assert_eq!(engine.leave(ANA), Leave::NotLive);
+        assert_eq!(engine.leave(ANA), Ok(Leave::NotLive));
         assert_eq!(engine.timeline(ANA), [lapsed(NOON, NOON + 7)]);
         assert_eq!((engine.figures().lapsed, engine.figures().left, engine.figures().online), (1, 0, 0));
     }
@@ -165,7 +165,7 @@ fn a_forget_finds_a_session_that_is_over_whether_swept_or_not() {
             engine.sweep();
         }
 
-        assert_eq!(engine.forget(ANA), 1);
+        assert_eq!(engine.forget(ANA), Ok(1));
         let figures = engine.figures();
         assert_eq!((figures.lapsed, figures.forgotten, figures.online, figures.users), (1, 0, 0, 0));
     }
@@ -175,7 +175,7 @@ fn a_forget_finds_a_session_that_is_over_whether_swept_or_not() {
 fn a_session_of_no_length_is_kept_and_never_shown() {
     let (engine, clock) = engine_at(NOON);
     engine.heal(ANA).unwrap();
-    engine.leave(ANA);
+    engine.leave(ANA).unwrap();
 
     assert_eq!(engine.timeline(ANA), []);
     let profile = engine.profile(ANA).unwrap();
@@ -187,7 +187,7 @@ fn a_session_of_no_length_is_kept_and_never_shown() {
     assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
     assert_eq!(engine.timeline(ANA), [live(NOON + 2, NOON + 9)]);
     assert_eq!(engine.figures().sessions, 2);
-    assert_eq!(engine.forget(ANA), 1);
+    assert_eq!(engine.forget(ANA), Ok(1));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_heal_in_the_second_of_a_session_of_no_length_reopens_it() {
     let (engine, _clock) = engine_at(NOON);
     for _ in 0..3 {
         assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
-        assert_eq!(engine.leave(ANA), Leave::Left);
+        assert_eq!(engine.leave(ANA), Ok(Leave::Left));
     }
     engine.heal(ANA).unwrap();
     assert_eq!(engine.timeline(ANA), [live(NOON, NOON + 7)]);
@@ -208,7 +208,7 @@ fn an_empty_session_is_last_seen_in_its_second_and_leaves_the_one_before_the_lat
     engine.heal(ANA).unwrap();
     clock.advance(10);
     engine.heal(ANA).unwrap();
-    engine.leave(ANA);
+    engine.leave(ANA).unwrap();
 
     clock.advance(5);
     let profile = engine.profile(ANA).unwrap();
@@ -223,8 +223,8 @@ fn a_forgotten_user_comes_back_as_a_new_one() {
     clock.advance(8);
     engine.heal(ANA).unwrap();
 
-    assert_eq!(engine.forget(ANA), 2);
-    assert_eq!(engine.forget(ANA), 0);
+    assert_eq!(engine.forget(ANA), Ok(2));
+    assert_eq!(engine.forget(ANA), Ok(0));
     assert_eq!((engine.profile(ANA), engine.timeline(ANA)), (None, vec![]));
 
     assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
@@ -240,10 +240,10 @@ fn a_user_too_many_is_refused_and_leaves_no_trace() {
     engine.heal(ANA).unwrap();
 
     assert_eq!(engine.heal(BO), Err(WriteError::UsersFull));
-    assert_eq!((engine.profile(BO), engine.leave(BO), engine.forget(BO)), (None, Leave::NotLive, 0));
+    assert_eq!((engine.profile(BO), engine.leave(BO), engine.forget(BO)), (None, Ok(Leave::NotLive), Ok(0)));
     assert_eq!((engine.figures().users, engine.figures().users_refused), (1, 1));
     assert_eq!(engine.heal(ANA), Ok(Heal::Unchanged));
 
-    engine.forget(ANA);
+    engine.forget(ANA).unwrap();
     assert_eq!(engine.heal(BO), Ok(Heal::Opened));
 }

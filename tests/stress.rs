@@ -87,7 +87,7 @@ fn write(
         let user = UserId::new((random >> 20).cast_signed() % USERS);
         let from = clock.now();
         let what = if random.is_multiple_of(32) {
-            (engine.leave(user) == Leave::Left).then_some(What::Left)
+            (engine.leave(user) == Ok(Leave::Left)).then_some(What::Left)
         } else {
             Some(if engine.heal(user) == Ok(Heal::Opened) { What::Opened } else { What::Healed })
         };

@@ -34,7 +34,7 @@ fn leaving_and_returning_does_not_multiply_entries() {
     let (engine, clock) = engine_at(NOON);
     for _ in 0..1_000 {
         assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
-        assert_eq!(engine.leave(ANA), Leave::Left);
+        assert_eq!(engine.leave(ANA), Ok(Leave::Left));
     }
     clock.advance(8);
     assert_eq!(engine.sweep(), Swept { dropped: 1, ..Swept::default() });
@@ -43,7 +43,7 @@ fn leaving_and_returning_does_not_multiply_entries() {
     let mut looks = 0;
     for _ in 0..700 {
         engine.heal(ANA).unwrap();
-        engine.leave(ANA);
+        engine.leave(ANA).unwrap();
         clock.advance(1);
         looks += entries(engine.sweep());
     }
@@ -58,7 +58,7 @@ fn being_forgotten_and_returning_does_not_multiply_entries_for_ever() {
     let (engine, clock) = engine_at(NOON);
     for _ in 0..1_000 {
         assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
-        engine.forget(ANA);
+        engine.forget(ANA).unwrap();
     }
     engine.heal(ANA).unwrap();
     clock.advance(7);
@@ -76,7 +76,7 @@ fn being_forgotten_and_returning_does_not_multiply_entries_for_ever() {
 fn a_leftover_of_a_forgotten_user_ends_nobodys_session() {
     let (engine, clock) = engine_at(NOON);
     engine.heal(ANA).unwrap();
-    engine.forget(ANA);
+    engine.forget(ANA).unwrap();
     clock.advance(3);
     engine.heal(ANA).unwrap();
 
@@ -153,9 +153,9 @@ fn use_everything(engine: &Engine) {
         engine.timeline(user);
         engine.profile(user);
     }
-    engine.leave(ANA);
+    engine.leave(ANA).unwrap();
     engine.heal(ANA).unwrap();
-    engine.forget(BO);
+    engine.forget(BO).unwrap();
     engine.heal(BO).unwrap();
     engine.sweep();
 }

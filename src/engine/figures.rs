@@ -57,6 +57,25 @@ impl Counts {
         added.is_ok()
     }
 
+    /// The user counted last did not come about.
+    pub fn remove_user(&self) {
+        self.users.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Retention has dropped so many closed sessions.
+    pub fn dropped(&self, sessions: u64) {
+        if sessions > 0 {
+            self.sessions.fetch_sub(sessions, Ordering::Relaxed);
+        }
+    }
+
+    /// So many were there when the engine started.
+    pub fn recovered(&self, users: u64, online: u64, sessions: u64) {
+        self.users.fetch_add(users, Ordering::Relaxed);
+        self.online.fetch_add(online, Ordering::Relaxed);
+        self.sessions.fetch_add(sessions, Ordering::Relaxed);
+    }
+
     pub fn opened(&self, is_flap: bool) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.online.fetch_add(1, Ordering::Relaxed);
@@ -64,6 +83,11 @@ impl Counts {
         if is_flap {
             self.flaps.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A closed session was brought in.
+    pub fn imported(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A session that had been left is live again. It is no new one, but its user comes online once more.

@@ -19,11 +19,12 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    const fn pack(self) -> u64 {
+    /// As it stands in a snapshot, too.
+    pub const fn pack(self) -> u64 {
         pack(self.online_at, self.deadline)
     }
 
-    const fn unpack(word: u64) -> Option<Self> {
+    pub const fn unpack(word: u64) -> Option<Self> {
         if word == 0 {
             return None;
         }

@@ -3,44 +3,74 @@
 //! It is synchronous and has no log, no metrics and no runtime of its own; the layers around it publish what it returns.
 //!
 //! ```text
-//!   heal of someone online      shared guard of the shard → clock → compare-and-swap of one word
+//!   heal of someone online      shared guard of the shard → clock → journal slot → compare-and-swap of one word
 //!   heal that opens, leave,
-//!   forget, sweep of a user     exclusive guard of the shard → clock → change
+//!   forget                      exclusive guard of the shard → clock → journal slot → change
+//!   sweep of a user             exclusive guard of the shard → change
 //!   status, timeline            shared guard of the shard → clock → read
 //! ```
 //!
-//! Order of every write: take the guard, *then* read the clock, decide, apply, release. With the clock read before the
-//! guard, a heal that stalls in between opens a session in the past. A shared guard is never turned into an exclusive one:
-//! it is given up, and under the new one the clock is read and everything decided again.
+//! Order of every write: take the guard, *then* read the clock and look up the journal's segment, decide, write the slot,
+//! apply, release. With the clock read before the guard, a heal that stalls in between opens a session in the past; with the
+//! segment, it writes into one that a finished snapshot no longer replays. A shared guard is never turned into an exclusive
+//! one: it is given up, and under the new one the clock is read and everything decided again. What the journal refuses has
+//! changed nothing.
 //!
 //! No answer depends on the sweeper having run: when a session ends is arithmetic (see `rules`), and a session that has
 //! not been swept yet is read as what it is.
 
 mod buckets;
+mod chain;
 mod figures;
+mod fold;
+mod import;
 mod live;
+mod loaded;
+mod outages;
+mod persist;
+mod recover;
+mod replayed;
+mod retention;
 mod roster;
 mod rules;
+mod rules_then;
+mod snapshots;
+mod snapshotter;
 mod sweep;
+mod threads;
 mod timeline;
+mod verify;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::clock::SystemClock;
+use crate::journal::{Kind, Refusal};
 use crate::session::{Session, Status};
-use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
-use crate::time::{Clock, Ttl, UnixSeconds, pack, unpack};
+use crate::sync::{AtomicU32, Mutex, Ordering};
+use crate::time::{Clock, Ttl, UnixSeconds};
 use crate::user_id::UserId;
 
 pub use figures::Figures;
+pub use import::{Imported, Rejection};
+pub(crate) use live::Live;
+pub use persist::JournalState;
+pub use recover::{ChainError, Disk, OpenError, Progress, Recovery};
+pub use snapshots::{SnapshotError, SnapshotTaken};
+pub use snapshotter::{SnapshotPlan, Snapshotter, SnapshotterReport};
 pub use sweep::{SweepFault, Sweeper, SweeperReport, Swept};
+pub(crate) use timeline::Closed;
+pub use verify::{
+    Beginning, Mark, SegmentFacts, SegmentFound, SnapshotFacts, SnapshotFound, Verification, verify,
+};
 
 use buckets::Buckets;
 use figures::Counts;
-use live::{Live, LiveWord};
+use outages::{Outages, RecentOutages};
+use persist::Persistence;
+use retention::Retention;
 use roster::{Place, Roster, User};
 use rules::{Healed, Outage, Rules, lapse, leave, status};
-use timeline::Timeline;
 
 /// What a heal did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +92,16 @@ pub enum Leave {
     NotLive,
 }
 
-/// Why a write was refused. Nothing has changed then.
+/// Why a write was refused. Nothing has changed then, with one exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The user is not known, and as many are known as the engine was told to keep.
     #[error("the service knows as many users as it may")]
     UsersFull,
+    /// The journal takes no writes. In [`Durability::Always`](crate::Durability::Always) the write may have happened: whether
+    /// it survives a power loss is unknown, and repeating it is safe.
+    #[error(transparent)]
+    Journal(#[from] Refusal),
 }
 
 /// What is known of one user in a few numbers.
@@ -91,6 +125,7 @@ pub struct Builder {
     ttl: Ttl,
     grace: u32,
     users_max: u64,
+    retention: Retention,
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -116,6 +151,20 @@ impl Builder {
         self
     }
 
+    /// Closed sessions that ended more than so many seconds ago are dropped, a while later. None by default.
+    #[must_use]
+    pub fn retain_seconds(mut self, seconds: u32) -> Self {
+        self.retention.seconds = Some(seconds);
+        self
+    }
+
+    /// How many sessions of one user are kept, the live one included: the oldest are dropped. All by default.
+    #[must_use]
+    pub fn retain_sessions(mut self, sessions: usize) -> Self {
+        self.retention.sessions = Some(sessions);
+        self
+    }
+
     /// Where the time comes from. [`SystemClock`] by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -123,21 +172,32 @@ impl Builder {
         self
     }
 
-    /// An engine that knows nobody yet.
+    /// An engine that knows nobody yet and forgets everybody when it is dropped.
     pub fn build(self) -> Engine {
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::start()));
+        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start()));
+        // Different in each process: it keys the hash of nothing but this.
+        let seed = RandomState::new().hash_one(clock.now().as_u32());
+        self.build_with(Roster::new(seed), clock)
+    }
+
+    fn build_with(self, roster: Roster, clock: Arc<dyn Clock>) -> Engine {
         let rules = Rules { ttl: self.ttl, grace: self.grace };
         let start = clock.now();
         Engine {
-            roster: Roster::new(),
-            buckets: Buckets::new(start, rules.due(UnixSeconds::new(self.ttl.as_seconds()), None).as_u32()),
+            roster,
+            buckets: Buckets::new(
+                start,
+                rules.due(UnixSeconds::new(self.ttl.as_seconds()), Outages::default()).as_u32(),
+            ),
             swept_at: AtomicU32::new(start.as_u32()),
             sweeping: Mutex::new(()),
-            outage: AtomicU64::new(0),
+            recent_outages: RecentOutages::default(),
             counts: Counts::default(),
             users_max: self.users_max,
+            retention: self.retention,
             rules,
             clock,
+            persistence: None,
         }
     }
 }
@@ -151,41 +211,63 @@ pub struct Engine {
     /// Held by whoever sweeps. Of two at once, one could set the buckets' position back to where the other has been, and an
     /// entry filed there would be found too late.
     sweeping: Mutex<()>,
-    /// The last outage, `from` in the upper half, `to` in the lower; 0 when there was none.
-    outage: AtomicU64,
+    recent_outages: RecentOutages,
     counts: Counts,
     users_max: u64,
+    retention: Retention,
     rules: Rules,
     clock: Arc<dyn Clock>,
+    /// None for an engine that forgets.
+    persistence: Option<Persistence>,
 }
 
 impl Engine {
     /// Settings for a new engine.
     pub fn builder() -> Builder {
-        Builder { ttl: Ttl::DEFAULT, grace: 0, users_max: u64::MAX, clock: None }
+        Builder {
+            ttl: Ttl::DEFAULT,
+            grace: 0,
+            users_max: u64::MAX,
+            retention: Retention::default(),
+            clock: None,
+        }
     }
 
-    /// Takes one heartbeat: `user` is online from now until one ttl from now at least.
+    /// Takes one heartbeat: `user` is online from now until one ttl from now at least. When this returns, the heartbeat is
+    /// as durable as the engine's mode promises.
     ///
     /// Of a user who is online it takes no lock exclusively and allocates nothing.
     ///
     /// # Errors
-    /// [`WriteError::UsersFull`] if the user would be one too many.
+    /// [`WriteError::UsersFull`] if the user would be one too many, [`WriteError::Journal`] if the journal takes no writes.
     #[inline]
     pub fn heal(&self, user: UserId) -> Result<Heal, WriteError> {
+        let heal = self.heal_unconfirmed(user)?;
+        self.confirm()?;
+        Ok(heal)
+    }
+
+    /// The same without waiting for the disk: not to be acknowledged before what [`Engine::ticket`] then gives is kept.
+    #[inline]
+    pub(crate) fn heal_unconfirmed(&self, user: UserId) -> Result<Heal, WriteError> {
         let extended = self.roster.view(user, |known| {
             let now = self.clock.now();
-            let live = known.live.load()?;
-            match self.rules.heal(live, || self.outage(), now) {
-                // Another heal may have come between the load and here, and then this one changes nothing.
-                Healed::Extended(extended) if known.live.extend(live, extended) => Some(Heal::Extended),
-                Healed::Extended(_) | Healed::Unchanged => Some(Heal::Unchanged),
-                Healed::Over => None,
+            let Some(live) = known.live.load() else { return Ok(None) };
+            match self.rules.heal(live, || self.recent_outages(), now) {
+                Healed::Extended(extended) => {
+                    self.write(user, Kind::Live, extended.online_at, extended.deadline)?;
+                    // Another heal may have come between the load and here, and then this one changes nothing.
+                    let is_later = known.live.extend(live, extended);
+                    Ok(Some(if is_later { Heal::Extended } else { Heal::Unchanged }))
+                }
+                Healed::Unchanged => Ok(Some(Heal::Unchanged)),
+                Healed::Over => Ok(None),
             }
         });
-        match extended.flatten() {
-            Some(heal) => Ok(heal),
-            None => self.open(user),
+        match extended.unwrap_or(Ok(None)) {
+            Ok(Some(heal)) => Ok(heal),
+            Ok(None) => self.open(user),
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -195,77 +277,108 @@ impl Engine {
         self.roster.change_or_add(user, |place| {
             let now = self.clock.now();
             match place {
-                Place::Known(known) => Ok(self.heal_exclusively(user, known, now)),
+                Place::Known(known) => self.heal_exclusively(user, known, now),
                 Place::New(added) => {
                     if !self.counts.try_add_user(self.users_max) {
                         return Err(WriteError::UsersFull);
                     }
-                    let mut known = User { live: LiveWord::none(), closed: Timeline::default(), armed: 0 };
+                    let mut known = User::default();
                     let heal = self.heal_exclusively(user, &mut known, now);
-                    *added = Some(known);
-                    Ok(heal)
+                    if heal.is_ok() {
+                        *added = Some(known);
+                    } else {
+                        self.counts.remove_user();
+                    }
+                    heal
                 }
             }
         })
     }
 
-    fn heal_exclusively(&self, user: UserId, known: &mut User, now: UnixSeconds) -> Heal {
-        if let Some(live) = known.live.load() {
-            match self.rules.heal(live, || self.outage(), now) {
-                Healed::Unchanged => return Heal::Unchanged,
+    fn heal_exclusively(&self, user: UserId, known: &mut User, now: UnixSeconds) -> Result<Heal, WriteError> {
+        let over = known.live.load();
+        if let Some(live) = over {
+            match self.rules.heal(live, || self.recent_outages(), now) {
+                Healed::Unchanged => return Ok(Heal::Unchanged),
                 Healed::Extended(extended) => {
+                    self.write(user, Kind::Live, extended.online_at, extended.deadline)?;
                     known.live.extend(live, extended);
-                    return Heal::Extended;
+                    return Ok(Heal::Extended);
                 }
-                Healed::Over => self.close_lapsed(known, live),
+                Healed::Over => {}
             }
         }
+        let left_now = known.closed.last().filter(|last| over.is_none() && last.is_left_in(now));
         let opened = self.rules.open(now);
-        let live = match known.closed.last() {
-            Some(last) if last.is_left_in(now) => {
-                known.closed.pop();
-                self.counts.reopened();
-                Live { online_at: last.online_at(), ..opened }
-            }
-            last => {
-                let ttl = self.rules.ttl.as_seconds();
-                self.counts.opened(last.is_some_and(|last| now.since(last.offline_at()) <= ttl));
-                opened
-            }
-        };
+        let live = left_now.map_or(opened, |last| Live { online_at: last.online_at(), ..opened });
+        self.write(user, Kind::Live, live.online_at, live.deadline)?;
+        if let Some(over) = over {
+            self.close_lapsed(known, over);
+        }
+        if left_now.is_some() {
+            known.closed.pop();
+            self.counts.reopened();
+        } else {
+            let ttl = self.rules.ttl.as_seconds();
+            self.counts.opened(known.closed.last().is_some_and(|last| now.since(last.offline_at()) <= ttl));
+        }
         known.live.replace(Some(live));
         // An entry of an earlier session serves as well: it is found no later than this one is due.
         if known.armed == 0 {
             known.armed = self.buckets.arm(user, self.due(live));
         }
-        Heal::Opened
+        Ok(Heal::Opened)
     }
 
     /// Ends `user`'s live session now.
-    pub fn leave(&self, user: UserId) -> Leave {
-        let left = self.roster.change(user, |known| {
-            let now = self.clock.now();
-            let live = self.close_if_over(known, now)?;
-            known.closed.push(leave(live, now));
-            known.live.replace(None);
-            self.counts.left();
-            Some(Leave::Left)
-        });
-        left.flatten().unwrap_or(Leave::NotLive)
+    ///
+    /// # Errors
+    /// [`WriteError::Journal`] if the journal takes no writes.
+    pub fn leave(&self, user: UserId) -> Result<Leave, WriteError> {
+        let leave = self.leave_unconfirmed(user)?;
+        self.confirm()?;
+        Ok(leave)
     }
 
-    /// Removes `user` and the whole timeline; gives how many sessions there were to see.
-    pub fn forget(&self, user: UserId) -> u64 {
-        self.roster
-            .remove(user, |known| {
-                let now = self.clock.now();
-                // One that is over has lapsed, whether or not the sweep has been here.
-                let live = self.close_if_over(known, now);
-                let sessions = known.closed.len() as u64 + u64::from(live.is_some());
-                self.counts.forgot(sessions, live.is_some());
-                self.shown(known, live, now).count() as u64
-            })
-            .unwrap_or(0)
+    pub(crate) fn leave_unconfirmed(&self, user: UserId) -> Result<Leave, WriteError> {
+        let left = self.roster.change(user, |known| {
+            let now = self.clock.now();
+            let Some(live) = self.close_if_over(known, now) else { return Ok(Leave::NotLive) };
+            let left = leave(live, now);
+            self.write(user, Kind::Left, left.online_at(), left.offline_at())?;
+            known.closed.push(left);
+            known.live.replace(None);
+            self.counts.left();
+            Ok(Leave::Left)
+        });
+        left.unwrap_or(Ok(Leave::NotLive))
+    }
+
+    /// Removes `user` and the whole timeline; gives how many sessions there were to see. With the next snapshot they are gone
+    /// from the disk, too.
+    ///
+    /// # Errors
+    /// [`WriteError::Journal`] if the journal takes no writes.
+    pub fn forget(&self, user: UserId) -> Result<u64, WriteError> {
+        let forgotten = self.forget_unconfirmed(user)?;
+        self.confirm()?;
+        Ok(forgotten)
+    }
+
+    pub(crate) fn forget_unconfirmed(&self, user: UserId) -> Result<u64, WriteError> {
+        let forgotten = self.roster.remove_if(user, |known| {
+            let now = self.clock.now();
+            self.note_forgotten();
+            if let Err(refusal) = self.write(user, Kind::Forgotten, now, now) {
+                return (false, Err(refusal.into()));
+            }
+            // One that is over has lapsed, whether or not the sweep has been here.
+            let live = self.close_if_over(known, now);
+            let sessions = known.closed.len() as u64 + u64::from(live.is_some());
+            self.counts.forgot(sessions, live.is_some());
+            (true, Ok(self.shown(known, live, now).count() as u64))
+        });
+        forgotten.unwrap_or(Ok(0))
     }
 
     /// Whether `user` is online; an unknown one is offline.
@@ -289,7 +402,7 @@ impl Engine {
             let now = self.clock.now();
             let live = known.live.load();
             let last = live
-                .map(|live| self.rules.show(live, self.outage(), now))
+                .map(|live| self.rules.show(live, self.recent_outages(), now))
                 .or_else(|| known.closed.last().map(timeline::Closed::session));
             let mut profile = Profile {
                 status: status(live, now),
@@ -329,14 +442,14 @@ impl Engine {
         live: Option<Live>,
         now: UnixSeconds,
     ) -> impl Iterator<Item = Session> + use<'a> {
-        let live = live.map(|live| self.rules.show(live, self.outage(), now));
+        let live = live.map(|live| self.rules.show(live, self.recent_outages(), now));
         known.closed.iter().map(timeline::Closed::session).chain(live).filter(|session| !session.is_empty())
     }
 
     /// The live session; one that is over is closed first, and then there is none.
     fn close_if_over(&self, known: &mut User, now: UnixSeconds) -> Option<Live> {
         let live = known.live.load()?;
-        if self.rules.is_over(live, self.outage(), now) {
+        if self.rules.is_over(live, self.recent_outages(), now) {
             self.close_lapsed(known, live);
             return None;
         }
@@ -350,18 +463,14 @@ impl Engine {
     }
 
     fn due(&self, live: Live) -> UnixSeconds {
-        self.rules.due(live.deadline, self.outage())
+        self.rules.due(live.deadline, self.recent_outages())
     }
 
-    fn outage(&self) -> Option<Outage> {
-        let word = self.outage.load(Ordering::Acquire);
-        (word != 0).then(|| {
-            let (from, to) = unpack(word);
-            Outage { from, to }
-        })
+    fn recent_outages(&self) -> Outages {
+        self.recent_outages.read()
     }
 
     fn note_outage(&self, outage: Outage) {
-        self.outage.store(pack(outage.from, outage.to), Ordering::Release);
+        self.recent_outages.note(outage);
     }
 }

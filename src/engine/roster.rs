@@ -19,24 +19,76 @@ pub(crate) struct User {
     pub armed: u32,
 }
 
-pub(crate) use map::Roster;
+impl Default for User {
+    fn default() -> Self {
+        Self { live: LiveWord::none(), closed: Timeline::default(), armed: 0 }
+    }
+}
+
+impl User {
+    /// There is nothing to know of this user.
+    pub fn is_empty(&self) -> bool {
+        self.closed.len() == 0 && self.live.load().is_none()
+    }
+}
+
+pub(crate) use map::{Roster, SHARDS};
 
 #[cfg(not(shuttle))]
 mod map {
+    use std::hash::BuildHasher;
+
     use super::{Place, User, UserId};
     use dashmap::DashMap;
     use dashmap::mapref::entry::Entry;
-    use foldhash::fast::RandomState;
+    use foldhash::SharedSeed;
+    use foldhash::fast::SeedableRandomState;
 
     /// Enough that walking or copying one shard stalls nobody for long: at 10 million users a shard holds 10 thousand.
-    const SHARDS: usize = 1_024;
+    pub(crate) const SHARDS: usize = 1_024;
 
-    pub(crate) struct Roster(DashMap<UserId, User, RandomState>);
+    pub(crate) struct Roster(DashMap<UserId, User, SeedableRandomState>);
 
     impl Roster {
-        pub fn new() -> Self {
-            // The hasher's seed is random, so nobody outside can choose ids that meet in one shard.
-            Self(DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS))
+        /// Nobody outside must know the seed, or they could choose ids that meet in one shard. With the same seed a user
+        /// stands in the same shard again.
+        pub fn new(seed: u64) -> Self {
+            // The other half of foldhash's seed may be known: it only has to be well mixed.
+            let hasher = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+            Self(DashMap::with_hasher_and_shard_amount(hasher, SHARDS))
+        }
+
+        /// The shard in which `user` stands or would.
+        pub fn shard_of(&self, user: UserId) -> usize {
+            self.0.determine_map(&user)
+        }
+
+        /// Makes room for so many more users in a shard.
+        pub fn reserve(&self, shard: usize, users: usize) {
+            let hash = |(user, _): &(UserId, _)| BuildHasher::hash_one(self.0.hasher(), user);
+            self.0.shards()[shard].write().reserve(users, hash);
+        }
+
+        /// Puts a user in, in place of who was there.
+        pub fn insert(&self, user: UserId, known: User) {
+            self.0.insert(user, known);
+        }
+
+        /// Everybody in a shard, under its exclusive guard.
+        #[allow(unsafe_code)]
+        pub fn walk(&self, shard: usize, mut f: impl FnMut(UserId, &mut User)) {
+            let mut users = self.0.shards()[shard].write();
+            // SAFETY: the table lives, and is neither grown nor shrunk, while the exclusive guard is held, and the iterator is
+            // gone before it is. No other reference to an entry exists meanwhile: every one is behind this shard's guard,
+            // and the references given to `f` cannot outlive its call.
+            unsafe {
+                for entry in users.iter() {
+                    let (user, known) = entry.as_mut();
+                    f(*user, known.get_mut());
+                }
+            }
+            // The guard was used mutably above, by way of its entries.
+            let _: &mut _ = &mut *users;
         }
 
         /// Under the shared guard; `None` if the user is unknown.
@@ -69,12 +121,13 @@ mod map {
             }
         }
 
-        /// Under the exclusive guard; the user is gone afterwards. `None` if there was none.
-        pub fn remove<R>(&self, user: UserId, f: impl FnOnce(&mut User) -> R) -> Option<R> {
+        /// Under the exclusive guard; the user is gone afterwards if `f` says so. `None` if there was none.
+        pub fn remove_if<R>(&self, user: UserId, f: impl FnOnce(&mut User) -> (bool, R)) -> Option<R> {
             let mut result = None;
             self.0.remove_if_mut(&user, |_, known| {
-                result = Some(f(known));
-                true
+                let (is_gone, given) = f(known);
+                result = Some(given);
+                is_gone
             });
             result
         }
@@ -90,16 +143,33 @@ mod map {
 
     type Shard = RwLock<HashMap<UserId, User>>;
 
+    pub(crate) const SHARDS: usize = 2;
+
     /// Two shards, for users of even and of odd ids: what happens in one must not rely on the other's lock.
     pub(crate) struct Roster([Shard; 2]);
 
     impl Roster {
-        pub fn new() -> Self {
+        pub fn new(_seed: u64) -> Self {
             Self([RwLock::new(HashMap::new()), RwLock::new(HashMap::new())])
         }
 
+        pub fn shard_of(&self, user: UserId) -> usize {
+            usize::from(user.as_i64() % 2 != 0)
+        }
+
+        pub fn reserve(&self, _shard: usize, _users: usize) {}
+
+        pub fn insert(&self, user: UserId, known: User) {
+            self.shard(user).write().expect("no thread panics under the checker").insert(user, known);
+        }
+
+        pub fn walk(&self, shard: usize, mut f: impl FnMut(UserId, &mut User)) {
+            let mut users = self.0[shard].write().expect("no thread panics under the checker");
+            users.iter_mut().for_each(|(user, known)| f(*user, known));
+        }
+
         fn shard(&self, user: UserId) -> &Shard {
-            &self.0[usize::from(user.as_i64() % 2 != 0)]
+            &self.0[self.shard_of(user)]
         }
 
         pub fn view<R>(&self, user: UserId, f: impl FnOnce(&User) -> R) -> Option<R> {
@@ -127,13 +197,13 @@ mod map {
             Ok(result)
         }
 
-        pub fn remove<R>(&self, user: UserId, f: impl FnOnce(&mut User) -> R) -> Option<R> {
-            self.shard(user)
-                .write()
-                .expect("no thread panics under the checker")
-                .remove(&user)
-                .as_mut()
-                .map(f)
+        pub fn remove_if<R>(&self, user: UserId, f: impl FnOnce(&mut User) -> (bool, R)) -> Option<R> {
+            let mut users = self.shard(user).write().expect("no thread panics under the checker");
+            let (is_gone, given) = users.get_mut(&user).map(f)?;
+            if is_gone {
+                users.remove(&user);
+            }
+            Some(given)
         }
     }
 }

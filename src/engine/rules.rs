@@ -10,6 +10,7 @@
 //! and a heal in that second still extends the session.
 
 use super::live::Live;
+use super::outages::Outages;
 use super::timeline::{Closed, ClosedEnd};
 use crate::session::{End, Session, Status};
 use crate::time::{Ttl, UnixSeconds};
@@ -21,7 +22,7 @@ pub(crate) struct Outage {
     pub to: UnixSeconds,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rules {
     pub ttl: Ttl,
     /// Seconds after the deadline in which a heal still continues the session.
@@ -41,34 +42,35 @@ pub(crate) enum Healed {
 
 impl Rules {
     /// The last second in which a heal extends a session with this deadline.
-    pub fn extendable_until(self, deadline: UnixSeconds, outage: Option<Outage>) -> UnixSeconds {
-        let until = deadline.plus(self.grace);
-        match outage {
-            // Our absence must not cut everybody's session: count from when we were back.
-            Some(Outage { from, to }) if from <= deadline && deadline < to => {
-                until.max(to.plus(self.ttl.as_seconds()).plus(self.grace))
-            }
-            _ => until,
+    pub fn extendable_until(self, deadline: UnixSeconds, outages: Outages) -> UnixSeconds {
+        let mut until = deadline.plus(self.grace);
+        // Our absence must not cut everybody's session: count from when we were back. So it is with what that granted, if we
+        // were gone again before it was over.
+        let mut end = deadline;
+        while let Some(outage) = outages.around(end) {
+            until = until.max(outage.to.plus(self.ttl.as_seconds()).plus(self.grace));
+            end = until;
         }
+        until
     }
 
     /// The second in which a session with this deadline is closed and announced, if nobody heals.
-    pub fn due(self, deadline: UnixSeconds, outage: Option<Outage>) -> UnixSeconds {
-        self.extendable_until(deadline, outage).plus(1)
+    pub fn due(self, deadline: UnixSeconds, outages: Outages) -> UnixSeconds {
+        self.extendable_until(deadline, outages).plus(1)
     }
 
     /// Whether the session is over for good, swept or not.
-    pub fn is_over(self, live: Live, outage: Option<Outage>, now: UnixSeconds) -> bool {
-        now > self.extendable_until(live.deadline, outage)
+    pub fn is_over(self, live: Live, outages: Outages, now: UnixSeconds) -> bool {
+        now > self.extendable_until(live.deadline, outages)
     }
 
-    /// Asks for the outage only if it makes a difference, which is not while the user is online.
+    /// Asks for the outages only if it makes a difference, which is not while the user is online.
     #[inline]
-    pub fn heal(self, live: Live, outage: impl FnOnce() -> Option<Outage>, now: UnixSeconds) -> Healed {
+    pub fn heal(self, live: Live, outages: impl FnOnce() -> Outages, now: UnixSeconds) -> Healed {
         let deadline = now.plus(self.ttl.as_seconds());
         if deadline <= live.deadline {
             Healed::Unchanged
-        } else if now <= live.deadline || !self.is_over(live, outage(), now) {
+        } else if now <= live.deadline || !self.is_over(live, outages(), now) {
             Healed::Extended(Live { deadline, ..live })
         } else {
             Healed::Over
@@ -80,8 +82,8 @@ impl Rules {
     }
 
     /// The live session as its user's timeline shows it: over if it is, whether or not it has been swept.
-    pub fn show(self, live: Live, outage: Option<Outage>, now: UnixSeconds) -> Session {
-        let end = if self.is_over(live, outage, now) { End::Lapsed } else { End::Live };
+    pub fn show(self, live: Live, outages: Outages, now: UnixSeconds) -> Session {
+        let end = if self.is_over(live, outages, now) { End::Lapsed } else { End::Live };
         Session { online_at: live.online_at, offline_at: live.deadline, end }
     }
 }

@@ -34,8 +34,13 @@ impl Engine {
         let now = self.clock.now();
         let mut swept = Swept::default();
         self.buckets.empty_until(now, |second, user| {
-            match self.roster.change(user, |known| self.visit(user, known, second)) {
-                Some(Visit::Lapsed) => swept.lapsed += 1,
+            match self.roster.change(user, |known| self.visit(user, known, second, now)) {
+                Some(Visit::Lapsed { left_nothing }) => {
+                    swept.lapsed += 1;
+                    if left_nothing {
+                        self.remove_if_empty(user);
+                    }
+                }
                 Some(Visit::Extended) => swept.extended += 1,
                 Some(Visit::Nothing) | None => swept.dropped += 1,
             }
@@ -44,7 +49,7 @@ impl Engine {
         swept
     }
 
-    fn visit(&self, user: UserId, known: &mut User, second: UnixSeconds) -> Visit {
+    fn visit(&self, user: UserId, known: &mut User, second: UnixSeconds, now: UnixSeconds) -> Visit {
         if !self.buckets.is_valid(known.armed, second) {
             return Visit::Nothing;
         }
@@ -56,7 +61,8 @@ impl Engine {
         if due <= second {
             self.close_lapsed(known, live);
             known.armed = 0;
-            Visit::Lapsed
+            self.counts.dropped(self.retention.apply(known, now));
+            Visit::Lapsed { left_nothing: known.is_empty() }
         } else {
             known.armed = self.buckets.arm(user, due);
             Visit::Extended
@@ -78,7 +84,10 @@ impl Engine {
 }
 
 enum Visit {
-    Lapsed,
+    /// If nothing of the user is to be kept, there is nobody to know any more.
+    Lapsed {
+        left_nothing: bool,
+    },
     Extended,
     Nothing,
 }

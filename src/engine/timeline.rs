@@ -18,14 +18,25 @@ use crate::time::{UnixSeconds, pack, unpack};
 pub(crate) struct Closed(u64);
 
 const LEFT: u64 = 1 << 31;
-/// 31 bits: 68 years. No session can last longer before the seconds themselves run out.
-const SECONDS_MAX: u32 = (1 << 31) - 1;
 
 impl Closed {
+    /// 31 bits: 68 years.
+    pub const SECONDS_MAX: u32 = (1 << 31) - 1;
+
     pub fn new(online_at: UnixSeconds, offline_at: UnixSeconds, end: ClosedEnd) -> Self {
-        let seconds = offline_at.since(online_at).min(SECONDS_MAX);
+        let seconds = offline_at.since(online_at).min(Self::SECONDS_MAX);
         let left = if end == ClosedEnd::Left { LEFT } else { 0 };
         Self(pack(online_at, UnixSeconds::new(seconds)) | left)
+    }
+
+    /// The session of this word.
+    pub const fn from_word(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// Its word.
+    pub const fn word(self) -> u64 {
+        self.0
     }
 
     pub const fn online_at(self) -> UnixSeconds {
@@ -33,7 +44,7 @@ impl Closed {
     }
 
     pub const fn offline_at(self) -> UnixSeconds {
-        self.online_at().plus(unpack(self.0).1.as_u32() & SECONDS_MAX)
+        self.online_at().plus(unpack(self.0).1.as_u32() & Self::SECONDS_MAX)
     }
 
     pub const fn end(self) -> ClosedEnd {
@@ -66,6 +77,13 @@ pub(crate) enum ClosedEnd {
 pub(crate) struct Timeline(ThinVec<Closed>);
 
 impl Timeline {
+    /// Of sessions that are in order already, without room to spare.
+    pub fn from_words(words: &[u64]) -> Self {
+        let mut closed = ThinVec::with_capacity(words.len());
+        closed.extend(words.iter().map(|&word| Closed::from_word(word)));
+        Self(closed)
+    }
+
     pub fn push(&mut self, session: Closed) {
         if self.0.len() == self.0.capacity() {
             // Most users have few sessions, and there are many users: grow by two at first and by an eighth later, not by
@@ -87,6 +105,30 @@ impl Timeline {
         self.0.len()
     }
 
+    /// Puts `session` where it belongs, unless it is there already.
+    pub fn insert(&mut self, session: Closed) {
+        if let Err(at) = self.0.binary_search_by_key(&session.online_at(), |known| known.online_at()) {
+            self.0.insert(at, session);
+        }
+    }
+
+    /// The last session that opened in `second` or before it, and the first that opened after it.
+    pub fn around(&self, second: UnixSeconds) -> (Option<Closed>, Option<Closed>) {
+        let after = self.0.partition_point(|known| known.online_at() <= second);
+        (after.checked_sub(1).map(|before| self.0[before]), self.0.get(after).copied())
+    }
+
+    /// Drops the `count` oldest.
+    pub fn drop_oldest(&mut self, count: usize) {
+        self.0.drain(..count);
+        self.0.shrink_to_fit();
+    }
+
+    /// As they stand in a snapshot.
+    pub fn words(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        self.0.iter().map(|closed| closed.word())
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Closed> + '_ {
         self.0.iter().copied()
     }
@@ -99,7 +141,7 @@ mod tests {
     #[test]
     fn a_session_survives_packing() {
         for (online_at, offline_at) in
-            [(0, 0), (1_638_360_000, 1_638_360_007), (1, SECONDS_MAX + 1), (u32::MAX, u32::MAX)]
+            [(0, 0), (1_638_360_000, 1_638_360_007), (1, Closed::SECONDS_MAX + 1), (u32::MAX, u32::MAX)]
         {
             for end in [ClosedEnd::Lapsed, ClosedEnd::Left] {
                 let closed = Closed::new(UnixSeconds::new(online_at), UnixSeconds::new(offline_at), end);
@@ -107,6 +149,7 @@ mod tests {
                     (closed.online_at().as_u32(), closed.offline_at().as_u32(), closed.end()),
                     (online_at, offline_at, end)
                 );
+                assert_eq!(Closed::from_word(closed.word()), closed);
             }
         }
     }

@@ -19,8 +19,8 @@ pub enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Heal(Result<Heal, WriteError>),
-    Leave(Leave),
-    Forget(u64),
+    Leave(Result<Leave, WriteError>),
+    Forget(Result<u64, WriteError>),
     /// Of what has none to compare.
     None,
 }
@@ -46,8 +46,8 @@ impl Call {
     pub fn on_reference(self, reference: &mut Reference) -> Answer {
         match self {
             Self::Heal(user) => Answer::Heal(reference.heal(user)),
-            Self::Leave(user) => Answer::Leave(reference.leave(user)),
-            Self::Forget(user) => Answer::Forget(reference.forget(user)),
+            Self::Leave(user) => Answer::Leave(Ok(reference.leave(user))),
+            Self::Forget(user) => Answer::Forget(Ok(reference.forget(user))),
             Self::Pass(seconds) => {
                 reference.pass(seconds);
                 Answer::None

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part of it
 
 pub mod call;
+pub mod folder;
 pub mod reference;
 
 use std::sync::Arc;

@@ -1,0 +1,190 @@
+//! What a persistent engine has beside the memory: the journal, the directory, and what is to be known of snapshots.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::rules::Outage;
+use super::snapshots::SnapshotTaken;
+use super::{Engine, WriteError};
+use crate::directory::{Directory, FileError};
+use crate::durability::Durability;
+use crate::journal::{Journal, Kind, Refusal, SLOT_BYTES, Slot};
+use crate::sync::{AtomicU64, Ordering};
+use crate::time::UnixSeconds;
+use crate::user_id::UserId;
+
+#[cfg(feature = "service")]
+pub(crate) use crate::journal::Ticket;
+
+pub(super) struct Persistence {
+    pub journal: Journal,
+    pub directory: Arc<Directory>,
+    /// All of them, oldest first.
+    pub outages: Mutex<Vec<Outage>>,
+    /// How often a user was forgotten: the generations on disk from before the last still know somebody.
+    pub forgotten: AtomicU64,
+    /// Held while a snapshot is taken.
+    pub snapshots: Mutex<Snapshots>,
+    /// The last one that this process took.
+    pub last_taken: Mutex<Option<(UnixSeconds, SnapshotTaken)>>,
+    pub restart_grace: bool,
+}
+
+impl Persistence {
+    pub fn note_taken(&self, at: UnixSeconds, taken: &SnapshotTaken) {
+        *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, taken.clone()));
+    }
+}
+
+/// How the journal stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalState {
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// The number of the segment in service.
+    pub segment: u64,
+    /// Slots in it.
+    pub slots: u32,
+    /// How long ago the last sync that succeeded began.
+    pub unsynced: Duration,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Why a write would be refused now.
+    pub refusal: Option<Refusal>,
+}
+
+/// What is known of the snapshots on disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Snapshots {
+    /// The number of the last one that was tried; 0 if there is none.
+    pub last: u64,
+    /// `Persistence::forgotten` when the last one was begun.
+    pub forgotten: u64,
+    /// The segment from which the last one is replayed; 0 if there is none.
+    pub first_segment: u64,
+}
+
+impl Engine {
+    /// Writes a slot, under the guard of the user's shard. Without a journal there is nothing to do.
+    #[inline]
+    pub(super) fn write(
+        &self,
+        user: UserId,
+        kind: Kind,
+        online_at: UnixSeconds,
+        until: UnixSeconds,
+    ) -> Result<(), Refusal> {
+        match &self.persistence {
+            Some(persistence) => persistence.journal.append(Slot { kind, user, online_at, until }),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until what this thread has written is as durable as the mode promises.
+    pub(super) fn confirm(&self) -> Result<(), WriteError> {
+        match &self.persistence {
+            Some(Persistence { journal, .. }) => {
+                Ok(journal.ticket().map_or(Ok(()), |ticket| journal.wait(ticket))?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn note_forgotten(&self) {
+        if let Some(persistence) = &self.persistence {
+            persistence.forgotten.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// What must be kept before anything written so far may be acknowledged; `None` if it may be at once.
+    #[cfg(feature = "service")]
+    #[inline]
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        self.persistence.as_ref()?.journal.ticket()
+    }
+
+    /// Whether the promise has been kept; `None` while that is open.
+    #[cfg(feature = "service")]
+    pub(crate) fn outcome(&self, ticket: Ticket) -> Option<Result<(), WriteError>> {
+        let persistence = self.persistence.as_ref()?;
+        persistence.journal.outcome(ticket).map(|outcome| Ok(outcome?))
+    }
+
+    /// Calls `listener`, on a thread of the journal, whenever a promise may have been kept.
+    #[cfg(feature = "service")]
+    pub(crate) fn on_sync(&self, listener: impl Fn() + Send + Sync + 'static) {
+        if let Some(persistence) = &self.persistence {
+            persistence.journal.on_sync(listener);
+        }
+    }
+
+    /// Syncs the journal and notes that the service was alive until now. Dropping the engine does so, too; this is for whoever
+    /// cannot tell who else holds it.
+    pub fn close(&self) {
+        if let Some(persistence) = &self.persistence {
+            persistence.journal.close();
+        }
+    }
+
+    /// How much journal a restart would have to replay: slots in the segment in service, earlier segments whole. 0 also while
+    /// a snapshot is being taken.
+    pub fn journal_bytes_since_snapshot(&self) -> u64 {
+        let Some(persistence) = &self.persistence else { return 0 };
+        let Ok(snapshots) = persistence.snapshots.try_lock() else { return 0 };
+        let (segment, slots) = persistence.journal.position();
+        let whole = segment.saturating_sub(snapshots.first_segment.max(1));
+        whole * persistence.journal.segment_bytes() + u64::from(slots) * SLOT_BYTES
+    }
+
+    /// The journal's state; `None` for an engine that forgets. Makes no system call that could block.
+    pub fn journal_state(&self) -> Option<JournalState> {
+        let journal = &self.persistence.as_ref()?.journal;
+        let (segment, slots) = journal.position();
+        Some(JournalState {
+            durability: journal.durability(),
+            segment,
+            slots,
+            unsynced: journal.unsynced(),
+            syncs: journal.syncs(),
+            refusal: journal.refusal(),
+        })
+    }
+
+    /// The last snapshot that this engine took, and its second; `None` before the first.
+    pub fn last_snapshot(&self) -> Option<(UnixSeconds, SnapshotTaken)> {
+        let persistence = self.persistence.as_ref()?;
+        persistence.last_taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Length of all segments and snapshots; 0 for an engine that forgets. Reads the directory.
+    ///
+    /// # Errors
+    /// [`FileError`]
+    pub fn disk_bytes(&self) -> Result<u64, FileError> {
+        let Some(persistence) = &self.persistence else { return Ok(0) };
+        let contents = persistence.directory.list()?;
+        let files = contents.segments.iter().chain(&contents.snapshots);
+        // One that is gone meanwhile takes no room.
+        Ok(files.filter_map(|file| file.path.metadata().ok()).map(|file| file.len()).sum())
+    }
+
+    /// As if a sync had failed.
+    #[cfg(all(test, feature = "service"))]
+    pub(crate) fn fail_journal(&self) {
+        if let Some(persistence) = &self.persistence {
+            persistence.journal.fail();
+        }
+    }
+
+    /// Why a write would be refused now; `None` while writes are taken.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.persistence.as_ref()?.journal.refusal()
+    }
+
+    /// The times in which the service was not there, `from <= t < to`, oldest first.
+    pub fn outages(&self) -> Vec<(UnixSeconds, UnixSeconds)> {
+        let Some(persistence) = &self.persistence else { return Vec::new() };
+        let outages = persistence.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        outages.iter().map(|outage| (outage.from, outage.to)).collect()
+    }
+}
