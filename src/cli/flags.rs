@@ -88,15 +88,22 @@ impl Args for SettingFlags {
 fn flag(setting: &Setting) -> Arg {
     let doc = setting.doc.trim().trim_end_matches('.');
     let (default, variable) = (setting.default_text(), setting.variable());
+    let way_off = way_off(setting);
     let flag = Arg::new(setting.name)
         .long(setting.name)
         .value_name(setting.placeholder)
         .value_parser(value_parser!(OsString))
         .help_heading(setting.group)
-        .help(format!("{doc}\n[default: {default}] [env: {variable}]"));
+        .help(format!("{doc}{way_off}\n[default: {default}] [env: {variable}]"));
     match setting.shape {
         Shape::One => flag,
         Shape::List => flag.action(ArgAction::Append),
         Shape::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
     }
+}
+
+/// Leaving the flag out does not switch off what is on by default: its help says what does.
+fn way_off(setting: &Setting) -> String {
+    let is_on = setting.shape == Shape::Switch && setting.default_text() == "true";
+    if is_on { format!("; {}=false switches it off", setting.flag()) } else { String::new() }
 }

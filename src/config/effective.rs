@@ -59,14 +59,33 @@ impl Effective {
 
     /// What no value alone can be checked for.
     pub(super) fn check(self) -> Result<Self, SettingError> {
+        self.check_listen()?;
+        self.check_journal()?;
+        Ok(self)
+    }
+
+    fn check_listen(&self) -> Result<(), SettingError> {
         let reachable =
             self.settings.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
         match reachable {
             Some(address) if !self.settings.no_auth => {
                 Err(SettingError::OffLoopback { address: *address, origin: self.origin("listen") })
             }
-            _ => Ok(self),
+            _ => Ok(()),
         }
+    }
+
+    fn check_journal(&self) -> Result<(), SettingError> {
+        let (bytes, segment_bytes) = (self.settings.snapshot_journal_bytes, self.settings.segment_bytes);
+        if bytes >= segment_bytes {
+            return Ok(());
+        }
+        Err(SettingError::BelowOneSegment {
+            bytes,
+            origin: self.origin("snapshot-journal-bytes"),
+            segment_bytes,
+            segment_origin: self.origin("segment-bytes"),
+        })
     }
 
     fn origin(&self, name: &str) -> Origin {

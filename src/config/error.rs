@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::origin::Origin;
+use super::text::show_size;
 
 /// Why settings are refused: one sentence that names the setting, its value, where it came from, and what to write instead.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,21 @@ pub enum SettingError {
         address: SocketAddr,
         /// Where it came from.
         origin: Origin,
+    },
+    /// The journal grows by whole segments, so a snapshot would be due again as soon as one had been taken.
+    #[error(
+        "snapshot-journal-bytes cannot be `{given}` ({origin}), which is less than one segment, `{segment}` ({segment_origin}): write at least {segment}, or a smaller segment-bytes",
+        given = show_size(*bytes), segment = show_size(*segment_bytes)
+    )]
+    BelowOneSegment {
+        /// What `snapshot-journal-bytes` is.
+        bytes: u64,
+        /// Where it came from.
+        origin: Origin,
+        /// What `segment-bytes` is.
+        segment_bytes: u64,
+        /// Where that came from.
+        segment_origin: Origin,
     },
     /// The settings file cannot be read.
     #[error("config cannot be {} ({origin}), {source}: write the path of a readable TOML file", Quoted(path))]

@@ -1,6 +1,7 @@
 //! Precedence, and every value that is refused, whichever way it comes.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use rstest::rstest;
@@ -83,7 +84,18 @@ fn a_file_can_hold_every_setting() {
         max-body-bytes = "1MiB"
         ttl = "10s"
         grace = "2s"
+        restart-grace = false
         max-users = 5
+        retain = "30days"
+        retain-sessions = 1_000
+        data-dir = "/var/lib/heart beat"
+        durability = "always"
+        sync-interval = "250ms"
+        snapshot-interval = "1h"
+        snapshot-journal-bytes = "256MiB"
+        segment-bytes = 1_048_576
+        allow-unsafe-filesystem = true
+        allow-future-journal = true
         threads = 3
         log = "info,heartbeat=debug"
         log-format = "pretty"
@@ -101,7 +113,18 @@ fn a_file_can_hold_every_setting() {
         "1MiB",
         "10s",
         "2s",
+        "false",
         "5",
+        "2592000s",
+        "1000",
+        "/var/lib/heart beat",
+        "always",
+        "250ms",
+        "3600s",
+        "256MiB",
+        "1MiB",
+        "true",
+        "true",
         "3",
         "info,heartbeat=debug",
         "pretty",
@@ -114,6 +137,10 @@ fn a_file_can_hold_every_setting() {
 #[case("max-users = \"unlimited\"", "max-users", "unlimited")]
 #[case("max-body-bytes = 4194304", "max-body-bytes", "4MiB")]
 #[case("no-auth = \"true\"", "no-auth", "true")]
+#[case("restart-grace = \"false\"", "restart-grace", "false")]
+#[case("retain = \"forever\"", "retain", "forever")]
+#[case("retain-sessions = \"unlimited\"", "retain-sessions", "unlimited")]
+#[case("snapshot-journal-bytes = 67108864", "snapshot-journal-bytes", "64MiB")]
 fn a_file_may_say_it_otherwise(#[case] line: &str, #[case] name: &str, #[case] value: &str) {
     assert_eq!(shown(&with_file(&file(line)), name).0, value);
 }
@@ -131,6 +158,30 @@ fn a_file_may_say_it_otherwise(#[case] line: &str, #[case] name: &str, #[case] v
 #[case("max-body-bytes", "1GiB", "1GiB")]
 #[case("header-timeout", "1ms", "1ms")]
 #[case("no-auth", "false", "false")]
+#[case("restart-grace", "false", "false")]
+#[case("restart-grace", "true", "true")]
+#[case("retain", "1s", "1s")]
+#[case("retain", "100years", "3155760000s")]
+#[case("retain", "forever", "forever")]
+#[case("retain-sessions", "1", "1")]
+#[case("retain-sessions", "unlimited", "unlimited")]
+#[case("data-dir", "/", "/")]
+#[case("data-dir", "a,b", "a,b")]
+#[case("data-dir", "Über/データ", "Über/データ")]
+#[case("durability", "process", "process")]
+#[case("durability", "interval", "interval")]
+#[case("durability", "always", "always")]
+#[case("sync-interval", "10ms", "10ms")]
+#[case("sync-interval", "1h", "3600s")]
+#[case("snapshot-interval", "1s", "1s")]
+#[case("snapshot-interval", "1day", "86400s")]
+#[case("snapshot-journal-bytes", "64MiB", "64MiB")]
+#[case("snapshot-journal-bytes", "256GiB", "256GiB")]
+#[case("segment-bytes", "16KiB", "16KiB")]
+#[case("segment-bytes", "20480", "20KiB")]
+#[case("segment-bytes", "1GiB", "1GiB")]
+#[case("allow-unsafe-filesystem", "true", "true")]
+#[case("allow-future-journal", "true", "true")]
 #[case("log", "off", "off")]
 #[case("log", "WARN,heartbeat::http=trace", "WARN,heartbeat::http=trace")]
 fn edges_that_are_taken(#[case] name: &str, #[case] given: &str, #[case] value: &str) {
@@ -165,6 +216,31 @@ fn edges_that_are_taken(#[case] name: &str, #[case] given: &str, #[case] value: 
 #[case("max-body-bytes", "2GiB")]
 #[case("max-body-bytes", "4M")]
 #[case("no-auth", "maybe")]
+#[case("restart-grace", "off")]
+#[case("retain", "0s")]
+#[case("retain", "101years")]
+#[case("retain", "1500ms")]
+#[case("retain", "30")]
+#[case("retain", "never")]
+#[case("retain-sessions", "0")]
+#[case("retain-sessions", "forever")]
+#[case("data-dir", "caf\u{fffd}")]
+#[case("durability", "Always")]
+#[case("durability", "alwyas")]
+#[case("sync-interval", "9ms")]
+#[case("sync-interval", "3601s")]
+#[case("sync-interval", "1")]
+#[case("snapshot-interval", "999ms")]
+#[case("snapshot-interval", "86401s")]
+#[case("snapshot-journal-bytes", "16383")]
+#[case("snapshot-journal-bytes", "257GiB")]
+#[case("snapshot-journal-bytes", "1TiB")]
+#[case("segment-bytes", "12KiB")]
+#[case("segment-bytes", "16385")]
+#[case("segment-bytes", "100MB")]
+#[case("segment-bytes", "1048580KiB")]
+#[case("allow-unsafe-filesystem", "yes")]
+#[case("allow-future-journal", "1")]
 #[case("log", "inof")]
 #[case("log", "heartbeat=loud")]
 #[case("log-format", "xml")]
@@ -200,6 +276,11 @@ fn an_empty_value_is_none_for_every_setting() {
 #[case("listen = [1]", "listen cannot be `[1]`")]
 #[case("[ttl]\nseconds = 7", "ttl cannot be `")]
 #[case("no-auth = 1", "no-auth cannot be `1`")]
+#[case("data-dir = [\"a\", \"b\"]", "data-dir cannot be `[\"a\", \"b\"]`")]
+#[case("data-dir = \"a\\u0000b\"", "data-dir cannot be `a\\u{0}b`")]
+#[case("sync-interval = 1", "sync-interval cannot be `1`")]
+#[case("durability = true", "durability cannot be `true`")]
+#[case("restart-grace = 0", "restart-grace cannot be `0`")]
 fn a_value_of_the_wrong_type_is_refused(#[case] line: &str, #[case] sentence: &str) {
     let said = refusal(&with_file(&file(line)));
     assert!(said.starts_with(sentence), "{said}");
@@ -224,6 +305,8 @@ fn a_long_value_is_shortened_and_stays_on_one_line() {
 #[case("max_users = 3", "`max_users` is not a setting", "write max-users")]
 #[case("tll = \"7s\"", "`tll` is not a setting", "write ttl")]
 #[case("log_format = \"json\"", "`log_format` is not a setting", "write log-format")]
+#[case("data_dir = \"x\"", "`data_dir` is not a setting", "write data-dir")]
+#[case("segment-byte = 1", "`segment-byte` is not a setting", "write segment-bytes")]
 fn an_unknown_key_is_refused_with_the_nearest(#[case] line: &str, #[case] what: &str, #[case] remedy: &str) {
     let said = refusal(&with_file(&file(line)));
     assert!(said.starts_with(what) && said.contains("(file:") && said.contains(remedy), "{said}");
@@ -235,6 +318,10 @@ fn an_unknown_key_is_refused_with_the_nearest(#[case] line: &str, #[case] what: 
 #[case("HEARTBEAT_NOAUTH", "write HEARTBEAT_NO_AUTH")]
 #[case("HEARTBEAT_MAX_CONNECTION", "write HEARTBEAT_MAX_CONNECTIONS")]
 #[case("HEARTBEAT_CONFG", "write HEARTBEAT_CONFIG")]
+#[case("HEARTBEAT_DATADIR", "write HEARTBEAT_DATA_DIR")]
+#[case("HEARTBEAT_DURABLITY", "write HEARTBEAT_DURABILITY")]
+#[case("HEARTBEAT_RETAIN_SESSION", "write HEARTBEAT_RETAIN_SESSIONS")]
+#[case("HEARTBEAT_ALLOW_UNSAFE_FILE_SYSTEM", "write HEARTBEAT_ALLOW_UNSAFE_FILESYSTEM")]
 fn a_misspelt_variable_is_refused_with_the_nearest(#[case] name: &str, #[case] remedy: &str) {
     let said = refusal(&with_variable(name, "7s"));
     assert!(said.starts_with(&format!("`{name}` is not a setting (env {name})")), "{said}");
@@ -246,6 +333,7 @@ fn a_misspelt_variable_is_refused_with_the_nearest(#[case] name: &str, #[case] r
 #[case("HEARTBEAT_PORT_3519_TCP_ADDR")]
 #[case("HEARTBEAT_SERVICE_PORT_HTTP")]
 #[case("HEARTBEAT_REDIS_PORT")]
+#[case("HEARTBEAT_DATABASE_URL")]
 #[case("TTL")]
 fn a_variable_that_is_not_ours_is_left_alone(#[case] name: &str) {
     assert!(with_variable(name, "tcp://10.0.0.1:3519").load().is_ok());
@@ -271,6 +359,42 @@ fn another_address_than_loopback_needs_leave(#[case] listen: &str) {
 #[case("[::ffff:127.0.0.1]:1")]
 fn loopback_needs_none(#[case] listen: &str) {
     assert!(with_flag("listen", listen).load().is_ok());
+}
+
+/// Else every snapshot would make the next one due.
+#[test]
+fn a_snapshot_is_due_no_sooner_than_a_segment_is_full() {
+    let mut inputs = with_flag("snapshot-journal-bytes", "16MiB");
+    assert_eq!(
+        refusal(&inputs),
+        "snapshot-journal-bytes cannot be `16MiB` (flag --snapshot-journal-bytes), which is less than one segment, \
+         `64MiB` (default): write at least 64MiB, or a smaller segment-bytes"
+    );
+
+    inputs.environment = vec![("HEARTBEAT_SEGMENT_BYTES".into(), "16388KiB".into())];
+    assert_eq!(
+        refusal(&inputs),
+        "snapshot-journal-bytes cannot be `16MiB` (flag --snapshot-journal-bytes), which is less than one segment, \
+         `16388KiB` (env HEARTBEAT_SEGMENT_BYTES): write at least 16388KiB, or a smaller segment-bytes"
+    );
+
+    inputs.environment = vec![("HEARTBEAT_SEGMENT_BYTES".into(), "16MiB".into())];
+    assert!(inputs.load().is_ok());
+}
+
+/// Every size that `segment-bytes` can have goes with the default of the other.
+#[test]
+fn the_largest_segment_needs_no_second_setting() {
+    assert!(with_flag("segment-bytes", "1GiB").load().is_ok());
+}
+
+/// Shown in full it would name another directory.
+#[test]
+fn a_data_directory_that_is_not_utf_8_is_refused() {
+    let value = OsString::from_vec(b"caf\xe9".into());
+    let environment = vec![("HEARTBEAT_DATA_DIR".into(), value)];
+    let said = refusal(&Inputs { environment, ..Inputs::default() });
+    assert!(said.starts_with("data-dir cannot be `caf\u{fffd}` (env HEARTBEAT_DATA_DIR)"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -12,6 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::settings::LogFormat;
 use super::text::{parse_count, parse_duration, parse_seconds, parse_size, show_duration, show_size};
+use crate::durability::Durability;
 use crate::time::Ttl;
 
 /// How many values a setting has.
@@ -42,6 +44,19 @@ const CONNECTIONS_MAX: u64 = 10_000_000;
 const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 /// Grace and timeouts, like the ttl, are at most a day.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// A sync takes some milliseconds: whoever wants one more often than every 10 ms wants `always`, which shares them. The kernel
+/// writes back by itself after half a minute: whoever wants one less often than every hour wants `process`.
+const SYNC_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60 * 60);
+/// Under a second there would hardly be a time without one. A forgotten user is on the disk until the next one: at most a day.
+const SNAPSHOT_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=DAY;
+/// The memory's and the file system's page, for segments.
+const PAGE_BYTES: u64 = 4 << 10;
+/// Two pages of header and two of slots, 341 of 24 bytes, up to what is reserved and zeroed in a few seconds.
+const SEGMENT_BYTES: RangeInclusive<u64> = 4 * PAGE_BYTES..=1 << 30;
+/// At least one segment of the smallest size; at most what a start replays in some minutes, from a disk that reads 1 GiB/s.
+const SNAPSHOT_JOURNAL_BYTES: RangeInclusive<u64> = *SEGMENT_BYTES.start()..=256 << 30;
+/// 100 years of 365.25 days, which still are a number of seconds in 32 bits.
+const RETAIN_SECONDS: RangeInclusive<u32> = 1..=100 * 31_557_600;
 
 pub(super) const ADDRESSES: Kind<Vec<SocketAddr>> = Kind {
     placeholder: "ADDRESS",
@@ -71,15 +86,39 @@ pub(super) const TIMEOUT: Kind<Duration> = Kind {
     placeholder: "DURATION",
     expected: "a duration with a unit, from 1ms to 1day, such as 5s",
     shape: Shape::One,
-    parse: |text| parse_duration(text).filter(|given| (Duration::from_millis(1)..=DAY).contains(given)),
+    parse: |text| duration_within(text, Duration::from_millis(1)..=DAY),
     show: |duration| show_duration(*duration),
 };
 
 /// A timeout that may be nothing.
 pub(super) const PATIENCE: Kind<Duration> = Kind {
     expected: "a duration with a unit, from 0s to 1day, such as 10s",
-    parse: |text| parse_duration(text).filter(|given| *given <= DAY),
+    parse: |text| duration_within(text, Duration::ZERO..=DAY),
     ..TIMEOUT
+};
+
+pub(super) const SYNC: Kind<Duration> = Kind {
+    expected: "a duration with a unit, from 10ms to 1h, such as 1s",
+    parse: |text| duration_within(text, SYNC_INTERVAL),
+    ..TIMEOUT
+};
+
+pub(super) const SNAPSHOT: Kind<Duration> = Kind {
+    expected: "a duration with a unit, from 1s to 1day, such as 5m",
+    parse: |text| duration_within(text, SNAPSHOT_INTERVAL),
+    ..TIMEOUT
+};
+
+/// An age in whole seconds; none is for ever.
+pub(super) const RETAIN: Kind<Option<u32>> = Kind {
+    placeholder: "DURATION",
+    expected: "whole seconds with a unit, from 1s to 100years, such as 30days, or forever",
+    shape: Shape::One,
+    parse: |text| match text {
+        "forever" => Some(None),
+        age => parse_seconds(age).filter(|seconds| RETAIN_SECONDS.contains(seconds)).map(Some),
+    },
+    show: |age| age.map_or_else(|| "forever".into(), |seconds| format!("{seconds}s")),
 };
 
 pub(super) const USERS: Kind<Option<u64>> = Kind {
@@ -91,6 +130,17 @@ pub(super) const USERS: Kind<Option<u64>> = Kind {
         count => parse_count(count).filter(|count| *count > 0).map(Some),
     },
     show: |users| users.map_or_else(|| "unlimited".into(), |count| count.to_string()),
+};
+
+pub(super) const SESSIONS: Kind<Option<usize>> = Kind {
+    placeholder: "COUNT",
+    expected: "a number from 1 up, such as 1,000, or unlimited",
+    shape: Shape::One,
+    parse: |text| match text {
+        "unlimited" => Some(None),
+        count => count_within(count, 1..=u64::MAX).map(Some),
+    },
+    show: |sessions| sessions.map_or_else(|| "unlimited".into(), |count| count.to_string()),
 };
 
 pub(super) const THREADS: Kind<usize> = Kind {
@@ -113,8 +163,43 @@ pub(super) const BODY: Kind<usize> = Kind {
     placeholder: "SIZE",
     expected: "a size from 1KiB to 1GiB, such as 4MiB or 4194304",
     shape: Shape::One,
-    parse: |text| parse_size(text).filter(|bytes| BODY_BYTES.contains(bytes))?.try_into().ok(),
+    parse: |text| size_within(text, BODY_BYTES)?.try_into().ok(),
     show: |bytes| show_size(*bytes as u64),
+};
+
+pub(super) const SEGMENT: Kind<u64> = Kind {
+    placeholder: "SIZE",
+    expected: "a multiple of 4KiB from 16KiB to 1GiB, such as 64MiB",
+    shape: Shape::One,
+    parse: |text| size_within(text, SEGMENT_BYTES).filter(|bytes| bytes.is_multiple_of(PAGE_BYTES)),
+    show: |bytes| show_size(*bytes),
+};
+
+pub(super) const JOURNAL: Kind<u64> = Kind {
+    expected: "a size from 16KiB to 256GiB, such as 1GiB",
+    parse: |text| size_within(text, SNAPSHOT_JOURNAL_BYTES),
+    ..SEGMENT
+};
+
+pub(super) const DIRECTORY: Kind<PathBuf> = Kind {
+    placeholder: "DIRECTORY",
+    expected: "the path of a directory, in UTF-8 and without control characters, such as /var/lib/heartbeat",
+    shape: Shape::One,
+    parse: |text| is_path(text).then(|| text.into()),
+    show: |path| path.display().to_string(),
+};
+
+pub(super) const DURABILITY: Kind<Durability> = Kind {
+    placeholder: "MODE",
+    expected: "process, interval or always",
+    shape: Shape::One,
+    parse: |text| match text {
+        "process" => Some(Durability::Process),
+        "interval" => Some(Durability::Interval),
+        "always" => Some(Durability::Always),
+        _ => None,
+    },
+    show: Durability::to_string,
 };
 
 pub(super) const SWITCH: Kind<bool> = Kind {
@@ -150,6 +235,20 @@ pub(super) const LOG_FORMAT: Kind<LogFormat> = Kind {
 
 fn count_within(text: &str, range: RangeInclusive<u64>) -> Option<usize> {
     parse_count(text).filter(|count| range.contains(count))?.try_into().ok()
+}
+
+fn size_within(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    parse_size(text).filter(|bytes| range.contains(bytes))
+}
+
+fn duration_within(text: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    parse_duration(text).filter(|duration| range.contains(duration))
+}
+
+/// A flag or variable that is not UTF-8 comes with replacement characters in it: that would be another directory than the one
+/// that was named.
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER)
 }
 
 /// `EnvFilter` takes any bare word for the name of a module and then writes nothing: `--log inof` would be silence. So a bare

@@ -6,9 +6,11 @@
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::kind::{self, Shape};
+use crate::durability::Durability;
 use crate::time::Ttl;
 
 /// How log lines are written.
@@ -155,9 +157,53 @@ settings! {
     ["grace", "Presence", kind::GRACE]
     grace: u32 = 0;
 
+    /// A timely heal continues a session whose deadline passed while the service was down.
+    ["restart-grace", "Presence", kind::SWITCH]
+    restart_grace: bool = true;
+
     /// Most users known; a heal of a further one is refused.
     ["max-users", "Presence", kind::USERS]
     max_users: Option<u64> = None;
+
+    /// Age beyond which closed sessions are dropped.
+    ["retain", "Presence", kind::RETAIN]
+    retain: Option<u32> = None;
+
+    /// Most sessions kept per user, the live one included.
+    ["retain-sessions", "Presence", kind::SESSIONS]
+    retain_sessions: Option<usize> = None;
+
+    /// Where journal and snapshots are; a relative path starts at the working directory.
+    ["data-dir", "Durability", kind::DIRECTORY]
+    data_dir: PathBuf = "snapshots".into();
+
+    /// What survives power loss: what the kernel wrote back (process), all up to the last sync (interval), all (always).
+    ["durability", "Durability", kind::DURABILITY]
+    durability: Durability = Durability::Interval;
+
+    /// How often the journal is synced where durability is interval.
+    ["sync-interval", "Durability", kind::SYNC]
+    sync_interval: Duration = Duration::from_secs(1);
+
+    /// How often a snapshot is taken.
+    ["snapshot-interval", "Durability", kind::SNAPSHOT]
+    snapshot_interval: Duration = Duration::from_secs(5 * 60);
+
+    /// A snapshot is taken earlier when the journal has grown by so much since the last one.
+    ["snapshot-journal-bytes", "Durability", kind::JOURNAL]
+    snapshot_journal_bytes: u64 = 1 << 30;
+
+    /// Size of one file of the journal; not above snapshot-journal-bytes.
+    ["segment-bytes", "Durability", kind::SEGMENT]
+    segment_bytes: u64 = 64 << 20;
+
+    /// Start on btrfs, ZFS or a network file system all the same, where a full disk kills the process.
+    ["allow-unsafe-filesystem", "Durability", kind::SWITCH]
+    allow_unsafe_filesystem: bool = false;
+
+    /// Start although the journal is more than a day ahead of the clock.
+    ["allow-future-journal", "Durability", kind::SWITCH]
+    allow_future_journal: bool = false;
 
     /// Worker threads.
     ["threads", "Process", kind::THREADS, default: "number of cores"]
@@ -201,7 +247,18 @@ mod tests {
             ("max-body-bytes", "4MiB"),
             ("ttl", "7s"),
             ("grace", "0s"),
+            ("restart-grace", "true"),
             ("max-users", "unlimited"),
+            ("retain", "forever"),
+            ("retain-sessions", "unlimited"),
+            ("data-dir", "snapshots"),
+            ("durability", "interval"),
+            ("sync-interval", "1s"),
+            ("snapshot-interval", "300s"),
+            ("snapshot-journal-bytes", "1GiB"),
+            ("segment-bytes", "64MiB"),
+            ("allow-unsafe-filesystem", "false"),
+            ("allow-future-journal", "false"),
             ("threads", "number of cores"),
             ("log", "info"),
             ("log-format", "pretty on a terminal, else json"),
