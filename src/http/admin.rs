@@ -1,17 +1,21 @@
-//! The service about itself: health, readiness, figures.
+//! The service about itself: health, readiness, who is online; and what an operator can ask of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde::Serialize;
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::error::{Error, JSON};
+use super::error::{Error, JSON, Refused};
 use super::query::Common;
 use super::routes::Shared;
 use super::user::json;
-use crate::process;
+use crate::engine::{SnapshotError, SnapshotTaken};
 
 /// The process is up and answers.
 pub(super) async fn livez() -> Response {
@@ -21,7 +25,7 @@ pub(super) async fn livez() -> Response {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
-    reasons: Vec<&'static str>,
+    reasons: Vec<Cow<'static, str>>,
 }
 
 /// Whether heals are taken; 503 with the reasons if not.
@@ -32,53 +36,77 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Response {
 }
 
 /// How many are online, as of the second last swept: a session leaves this count in second deadline + grace + 1.
-pub(super) async fn online(_: Common, State(shared): State<Shared>) -> Response {
-    let figures = shared.app.engine.figures();
-    ([(CONTENT_TYPE, JSON)], format!(r#"{{"online":{},"at":{}}}"#, figures.online, figures.at))
-        .into_response()
+pub(super) async fn online(_: Common, State(shared): State<Shared>) -> Result<Response, Error> {
+    let figures = shared.app.served()?.engine.figures();
+    Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"online":{},"at":{}}}"#, figures.online, figures.at))
+        .into_response())
 }
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Status {
-    version: &'static str,
-    uptime_seconds: u64,
+pub(super) struct SnapshotReply {
+    number: u64,
+    bytes: u64,
+    seconds: f64,
     users: u64,
-    online: u64,
-    at: u32,
+    /// Closed ones; live sessions are part of their users.
     sessions: u64,
-    heals: Heals,
-    connections: u64,
-    process: Option<process::Usage>,
 }
 
-#[derive(Serialize, ToSchema)]
-struct Heals {
-    opened: u64,
-    extended: u64,
-    unchanged: u64,
-    refused: u64,
-    invalid: u64,
+impl From<&SnapshotTaken> for SnapshotReply {
+    fn from(taken: &SnapshotTaken) -> Self {
+        Self {
+            number: taken.number,
+            bytes: taken.bytes,
+            seconds: taken.elapsed.as_secs_f64(),
+            users: taken.users,
+            sessions: taken.sessions,
+        }
+    }
 }
 
-/// What runs and how it is doing.
-pub(super) async fn status(_: Common, State(shared): State<Shared>) -> Result<Response, Error> {
-    let figures = shared.app.engine.figures();
-    let stats = shared.app.stats();
-    Ok(json(&Status {
-        version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: shared.app.started.elapsed().as_secs(),
-        users: figures.users,
-        online: figures.online,
-        at: figures.at.as_u32(),
-        sessions: figures.sessions,
-        heals: Heals {
-            opened: stats.heals.opened,
-            extended: stats.heals.extended,
-            unchanged: stats.heals.unchanged,
-            refused: stats.heals.refused,
-            invalid: stats.heals.invalid,
-        },
-        connections: stats.connections,
-        process: process::usage(),
-    }))
+/// Takes a snapshot now, and answers when it is on disk. 409 while one is under way; 501 if the engine keeps nothing on disk:
+/// repeating that is no use.
+pub(super) async fn snapshot(_: Common, State(shared): State<Shared>) -> Result<Response, Error> {
+    let engine = Arc::clone(&shared.app.served()?.engine);
+    let turn = shared.app.begin_snapshot().ok_or(UNDER_WAY)?;
+    let (done, taken) = oneshot::channel();
+    // It takes seconds, and neither this worker nor its end may wait for it: hence a thread of its own.
+    let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        let taken = engine.snapshot();
+        drop((engine, turn));
+        // A client that has gone has its snapshot all the same.
+        let _ = done.send(taken);
+    });
+    if let Err(error) = thread {
+        tracing::error!(%error, "a snapshot that was asked for found no thread");
+        return Err(NOT_TAKEN);
+    }
+    match taken.await {
+        Ok(Ok(taken)) => Ok(json(&SnapshotReply::from(&taken))),
+        Ok(Err(error)) => Err(refuse_snapshot(error)),
+        Err(_panicked) => Err(Error::INTERNAL),
+    }
+}
+
+const UNDER_WAY: Error =
+    Error::fixed(StatusCode::CONFLICT, "a snapshot is under way; ask again when it is done");
+const NOT_TAKEN: Error =
+    Error::fixed(StatusCode::INTERNAL_SERVER_ERROR, "the snapshot could not be written; the log says why");
+
+fn refuse_snapshot(error: SnapshotError) -> Error {
+    match error {
+        SnapshotError::NotPersistent => {
+            Error::fixed(StatusCode::NOT_IMPLEMENTED, "this service keeps nothing on disk")
+        }
+        SnapshotError::UnderWay => UNDER_WAY,
+        SnapshotError::Journal(refusal) => {
+            tracing::error!(%refusal, "a snapshot that was asked for could not be taken");
+            Refused::Journal(refusal).into()
+        }
+        SnapshotError::File(error) => {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(%error, source, "a snapshot that was asked for could not be written");
+            NOT_TAKEN
+        }
+    }
 }

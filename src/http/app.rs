@@ -1,19 +1,29 @@
 //! What all workers share.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::body::BodyLimits;
+use super::error::Refused;
 use super::log::ClientLog;
 use super::socket::Timeouts;
 use super::stats::{Stats, WorkerStats};
 use crate::config::Settings;
-use crate::engine::Engine;
+use crate::durability::Durability;
+use crate::engine::{Engine, Progress, Recovery};
+use crate::journal::Ticket;
 
 pub(super) struct App {
-    pub engine: Arc<Engine>,
+    /// Empty until recovery has finished.
+    served: OnceLock<Served>,
+    progress: Arc<Progress>,
+    /// Told, in `always`, whenever a sync has ended.
+    synced: Arc<watch::Sender<()>>,
+    is_taking_snapshot: AtomicBool,
     pub log: ClientLog,
     pub timeouts: Timeouts,
     pub body_limits: BodyLimits,
@@ -26,10 +36,22 @@ pub(super) struct App {
     worker_ended: AtomicBool,
 }
 
+/// What is served.
+pub(super) struct Served {
+    pub engine: Arc<Engine>,
+    /// How the engine came about.
+    pub recovery: Option<Recovery>,
+    /// A write is acknowledged only after a sync: a worker must not wait for that.
+    pub confirms_later: bool,
+}
+
 impl App {
-    pub fn new(engine: Arc<Engine>, settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, progress: Arc<Progress>) -> Self {
         Self {
-            engine,
+            served: OnceLock::new(),
+            progress,
+            synced: Arc::new(watch::Sender::new(())),
+            is_taking_snapshot: AtomicBool::new(false),
             log: ClientLog::new(),
             timeouts: Timeouts { idle: settings.idle_timeout, header: settings.header_timeout },
             body_limits: BodyLimits {
@@ -45,6 +67,51 @@ impl App {
             draining: AtomicBool::new(false),
             worker_ended: AtomicBool::new(false),
         }
+    }
+
+    /// Recovery has finished. Of two engines the first one stays.
+    pub fn serve(&self, engine: Arc<Engine>, recovery: Option<Recovery>) {
+        let confirms_later =
+            engine.journal_state().is_some_and(|state| state.durability == Durability::Always);
+        if confirms_later {
+            let synced = Arc::clone(&self.synced);
+            engine.on_sync(move || {
+                synced.send_replace(());
+            });
+        }
+        let _ = self.served.set(Served { engine, recovery, confirms_later });
+    }
+
+    /// Costs one load.
+    ///
+    /// # Errors
+    /// [`Refused::Recovering`].
+    #[inline]
+    pub fn served(&self) -> Result<&Served, Refused> {
+        self.served.get().ok_or_else(|| Refused::Recovering(self.progress.percent()))
+    }
+
+    /// Waits until what `ticket` promises is kept, without holding up the thread.
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`].
+    pub async fn kept(&self, engine: &Engine, ticket: Option<Ticket>) -> Result<(), Refused> {
+        let Some(ticket) = ticket else { return Ok(()) };
+        // Before the first look: a sync that ends after it wakes us.
+        let mut synced = self.synced.subscribe();
+        loop {
+            if let Some(outcome) = engine.outcome(ticket) {
+                return outcome.map_err(Refused::after_the_write);
+            }
+            // The sender is ours: it cannot be gone.
+            let _ = synced.changed().await;
+        }
+    }
+
+    /// The turn to take a snapshot; `None` while somebody else has it.
+    pub fn begin_snapshot(self: &Arc<Self>) -> Option<SnapshotTurn> {
+        let was_taking = self.is_taking_snapshot.swap(true, Ordering::AcqRel);
+        (!was_taking).then(|| SnapshotTurn(Arc::clone(self)))
     }
 
     pub fn stats(&self) -> Stats {
@@ -71,15 +138,28 @@ impl App {
     }
 
     /// Why the service is not ready; empty when it is.
-    pub fn unready_reasons(&self) -> Vec<&'static str> {
-        let reasons = [
+    pub fn unready_reasons(&self) -> Vec<Cow<'static, str>> {
+        let flags = [
             (&self.draining, "draining"),
             (&self.worker_ended, "a worker thread has ended; restart the service"),
         ];
-        reasons
+        let flags = flags
             .into_iter()
             .filter(|(flag, _)| flag.load(Ordering::Acquire))
-            .map(|(_, reason)| reason)
-            .collect()
+            .map(|(_, reason)| Cow::Borrowed(reason));
+        let engine = match self.served.get() {
+            None => Some(format!("recovering {}%", self.progress.percent()).into()),
+            Some(served) => served.engine.refusal().map(|refusal| refusal.to_string().into()),
+        };
+        engine.into_iter().chain(flags).collect()
+    }
+}
+
+/// Held by whoever takes a snapshot for a client, so that clients cannot make us start one thread after another.
+pub(super) struct SnapshotTurn(Arc<App>);
+
+impl Drop for SnapshotTurn {
+    fn drop(&mut self) {
+        self.0.is_taking_snapshot.store(false, Ordering::Release);
     }
 }

@@ -8,18 +8,19 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use hyper::HeaderMap;
 
+use super::app::Served;
 use super::body;
-use super::error::{Error, JSON};
+use super::error::{Error, JSON, Refused};
 use super::ids::Form;
 use super::json;
 use super::query::Common;
 use super::routes::Shared;
 use super::stats::Tally;
-use crate::engine::Leave;
+use crate::engine::{Leave, WriteError};
 use crate::user_id::UserId;
 
 /// A batch lets other connections have their turn after so many ids, some 0.1 ms.
-const TURN: usize = 1_024;
+pub(super) const TURN: usize = 1_024;
 
 /// Heals everybody named: `{"healed":3,"opened":1}`.
 pub(super) async fn heal(
@@ -33,22 +34,25 @@ pub(super) async fn heal(
             shared.stats.invalid();
         }
     })?;
+    let refuse = |refused: Refused| {
+        shared.stats.healed(Err(refused));
+        shared.refuse(refused)
+    };
+    let Served { engine, .. } = shared.app.served().map_err(refuse)?;
     let mut total = Tally::default();
     for turn in ids.chunks(TURN) {
         let mut tally = Tally::default();
         let result = turn.iter().try_for_each(|&user| {
-            let heal = shared.app.engine.heal(user);
-            tally.count(heal);
-            heal.map(|_| ())
+            tally.count(Ok(engine.heal_unconfirmed(user)?));
+            Ok(())
         });
         shared.stats.healed_many(tally);
-        if let Err(error) = result {
-            shared.app.log.refused(error);
-            return Err(error.into());
-        }
+        result.map_err(|error: WriteError| refuse(error.into()))?;
         total += tally;
         tokio::task::yield_now().await;
     }
+    // One sync serves the whole batch.
+    shared.app.kept(engine, engine.ticket()).await.map_err(refuse)?;
     let total = total.counts();
     Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"healed":{},"opened":{}}}"#, total.taken(), total.opened))
         .into_response())
@@ -62,6 +66,7 @@ pub(super) async fn checkup(
     body: Body,
 ) -> Result<Response, Error> {
     let ids = read_ids(&shared, &headers, body).await?;
+    let Served { engine, .. } = shared.app.served()?;
     // 34 bytes a user, with an id of eight digits.
     let mut out = Vec::with_capacity(16 + 34 * ids.len());
     out.extend_from_slice(b"{\"users\":[");
@@ -70,7 +75,7 @@ pub(super) async fn checkup(
             if index + position > 0 {
                 out.push(b',');
             }
-            json::checkup_as(&mut out, user, shared.app.engine.status(user), common.id_format);
+            json::checkup_as(&mut out, user, engine.status(user), common.id_format);
         }
         tokio::task::yield_now().await;
     }
@@ -86,11 +91,16 @@ pub(super) async fn leave(
     body: Body,
 ) -> Result<Response, Error> {
     let ids = read_ids(&shared, &headers, body).await?;
+    let Served { engine, .. } = shared.app.served().map_err(|refused| shared.refuse(refused))?;
     let mut left = 0;
     for turn in ids.chunks(TURN) {
-        left += turn.iter().filter(|&&user| shared.app.engine.leave(user) == Leave::Left).count();
+        for &user in turn {
+            let leave = engine.leave_unconfirmed(user).map_err(|error| shared.refuse(error))?;
+            left += u64::from(leave == Leave::Left);
+        }
         tokio::task::yield_now().await;
     }
+    shared.app.kept(engine, engine.ticket()).await.map_err(|refused| shared.refuse(refused))?;
     Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"left":{left}}}"#)).into_response())
 }
 

@@ -74,6 +74,8 @@ impl Dispatch {
             return;
         }
         match seed::match_request(request) {
+            // Later: this thread has other connections to serve until the disk has answered.
+            Match::Ask(ask) if self.worker.must_wait(ask) => {}
             Match::Ask(ask) => {
                 self.socket.served();
                 *answer = Some(self.worker.answer(ask, std::mem::take(request.headers_mut())));
@@ -95,7 +97,7 @@ impl Dispatch {
             if let Err(error) = framing {
                 return error.into_response_with(HeaderMap::new());
             }
-            if is_complete { worker.route(request).await } else { worker.answer_with_body(request).await }
+            worker.answer_with_body(request).await
         }));
         Box::pin(async move {
             let response = answer.await;
@@ -121,7 +123,7 @@ impl Worker {
             Match::Ask(ask) => {
                 let (parts, body) = request.into_parts();
                 match body::read(body, self.app.body_limits).await {
-                    Ok(_ignored) => self.answer(ask, parts.headers),
+                    Ok(_ignored) => self.answer_in_time(ask, parts.headers).await,
                     Err(error) => Error::from(error).into_response_with(parts.headers),
                 }
             }

@@ -9,6 +9,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 
 use super::body::{Body, BodyError};
 use crate::engine::WriteError;
+use crate::journal::Refusal;
 use crate::user_id::InvalidUserId;
 
 /// `content-type` of everything but event streams and metrics.
@@ -52,7 +53,8 @@ impl Error {
         self.status == StatusCode::BAD_REQUEST && !self.close
     }
 
-    const fn closing(mut self) -> Self {
+    /// What follows on the connection is the rest of a body that nobody reads.
+    pub const fn closing(mut self) -> Self {
         self.close = true;
         self
     }
@@ -87,14 +89,44 @@ impl From<InvalidUserId> for Error {
     }
 }
 
-impl From<WriteError> for Error {
+/// Why a call was not served although nothing is wrong with it: 503, and it can be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    /// There is no engine yet; so much of what it begins from has been read, in percent.
+    #[error("recovering {0}%; repeat the request in a moment")]
+    Recovering(u64),
+    #[error("the service knows as many users as its setting max-users allows")]
+    UsersFull,
+    /// The journal took nothing.
+    #[error("{0}; repeat the request")]
+    Journal(Refusal),
+    /// It was written, and the disk has not confirmed it.
+    #[error("{0}; whether the write is kept is unknown, and repeating it is safe")]
+    Unknown(Refusal),
+}
+
+impl Refused {
+    /// Of a write that had been applied when the disk was asked to confirm it.
+    pub fn after_the_write(error: WriteError) -> Self {
+        match error {
+            WriteError::Journal(refusal) => Self::Unknown(refusal),
+            WriteError::UsersFull => Self::UsersFull,
+        }
+    }
+}
+
+impl From<WriteError> for Refused {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::UsersFull => Self::fixed(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the service knows as many users as its setting max-users allows",
-            ),
+            WriteError::UsersFull => Self::UsersFull,
+            WriteError::Journal(refusal) => Self::Journal(refusal),
         }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, sentence: refused.to_string().into(), close: false }
     }
 }
 

@@ -172,7 +172,7 @@ impl<'de> Visitor<'de> for Ids<'_> {
 }
 
 /// An id, as a number or a decimal string, or whatever else JSON has.
-struct MaybeId(Option<UserId>);
+pub(super) struct MaybeId(pub Option<UserId>);
 
 impl<'de> serde::Deserialize<'de> for MaybeId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

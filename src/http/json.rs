@@ -58,3 +58,14 @@ pub(super) fn heart_rhythm(user: UserId, timeline: &[Session]) -> Vec<u8> {
     out.extend_from_slice(b"]}");
     out
 }
+
+/// `{"id":12345,"online_at":1638360000,"offline_at":1638360300}`
+pub(super) fn session_of(out: &mut Vec<u8>, user: UserId, session: Session, format: IdFormat) {
+    out.extend_from_slice(b"{\"id\":");
+    id(out, user, format);
+    out.extend_from_slice(b",\"online_at\":");
+    integer(out, session.online_at.as_u32());
+    out.extend_from_slice(b",\"offline_at\":");
+    integer(out, session.offline_at.as_u32());
+    out.push(b'}');
+}

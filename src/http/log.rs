@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::WriteError;
+use super::error::Refused;
 
 /// One line about invalid input in this time, whatever comes.
 const INVALID_EVERY: Duration = Duration::from_secs(10);
@@ -39,10 +39,10 @@ impl ClientLog {
         }
     }
 
-    /// A heal that was not taken.
-    pub fn refused(&self, error: WriteError) {
+    /// A write that was not taken.
+    pub fn refused(&self, why: Refused) {
         if let Some(count) = self.refused.pass() {
-            tracing::warn!(count, %error, "heals were refused since the last such line");
+            tracing::warn!(count, %why, "writes were refused since the last such line");
         }
     }
 }

@@ -7,12 +7,14 @@
 //!   socket      our timeouts; gathers responses
 //!   dispatch    request → response; catches panics
 //!   seed        the original three endpoints, by hand
-//!   routes      everything else, on axum: bulk and one user (v1), health and figures (admin)
+//!   routes      everything else, on axum: bulk, one user, export and import (transfer), health and orders (admin), status
 //! ```
 //!
 //! On the path of a heal there is no middleware, no span and no timer of its own; it is counted in its handler.
 
 mod admin;
+#[cfg(test)]
+mod always_tests;
 mod app;
 mod body;
 mod bulk;
@@ -30,6 +32,8 @@ mod seed;
 mod server;
 mod socket;
 mod stats;
+mod status;
+mod transfer;
 mod user;
 mod worker;
 

@@ -10,8 +10,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use utoipa::{OpenApi, ToSchema};
 
-use super::admin::{Readiness, Status};
+use super::admin::{Readiness, SnapshotReply};
 use super::error::{Error, JSON};
+use super::status::Status;
+use super::transfer::ImportReply;
 use super::user::Profile;
 
 /// `GET /openapi.json`
@@ -41,6 +43,9 @@ pub(super) async fn openapi() -> Response {
         profile,
         forget,
         online,
+        export,
+        import,
+        snapshot,
         livez,
         healthz,
         readyz,
@@ -146,13 +151,13 @@ calls! {
         [(status = 200, body = Reply), (status = 400, body = Refusal), (status = 503, body = Refusal)];
     leave_one: delete "/heal/{user_id}", "Ends the live session now. Repeating it changes nothing.",
         (params(("user_id" = i64, Path)),),
-        [(status = 200, body = Reply), (status = 400, body = Refusal)];
+        [(status = 200, body = Reply), (status = 400, body = Refusal), (status = 503, body = Refusal)];
     checkup: get "/checkup/{user_id}", "Whether the user is online; unknown users are offline.",
         (params(("user_id" = i64, Path)),),
-        [(status = 200, body = UserStatus), (status = 400, body = Refusal)];
+        [(status = 200, body = UserStatus), (status = 400, body = Refusal), (status = 503, body = Refusal)];
     heart_rhythm: get "/heart_rhythm/{user_id}", "The user's timeline; empty for unknown users.",
         (params(("user_id" = i64, Path)),),
-        [(status = 200, body = HeartRhythm), (status = 400, body = Refusal)];
+        [(status = 200, body = HeartRhythm), (status = 400, body = Refusal), (status = 503, body = Refusal)];
     heal_many: post "/v1/heal", "Heals everybody named.",
         (request_body = Ids,),
         [(status = 200, body = Healed), (status = 400, body = Refusal), (status = 413, body = Refusal),
@@ -160,19 +165,28 @@ calls! {
     checkup_many: post "/v1/checkup", "Says of everybody named whether they are online.",
         (params(("id_format" = Option<String>, Query, description = "number or string")), request_body = Ids,),
         [(status = 200, body = Statuses), (status = 400, body = Refusal), (status = 413, body = Refusal),
-         (status = 415, body = Refusal)];
+         (status = 415, body = Refusal), (status = 503, body = Refusal)];
     leave_many: post "/v1/leave", "Ends the live sessions of everybody named.",
         (request_body = Ids,),
         [(status = 200, body = Left), (status = 400, body = Refusal), (status = 413, body = Refusal),
-         (status = 415, body = Refusal)];
+         (status = 415, body = Refusal), (status = 503, body = Refusal)];
     profile: get "/v1/users/{user_id}", "One user in a few numbers.",
         (params(("user_id" = i64, Path), ("id_format" = Option<String>, Query, description = "number or string")),),
-        [(status = 200, body = Profile), (status = 400, body = Refusal), (status = 404, body = Refusal)];
+        [(status = 200, body = Profile), (status = 400, body = Refusal), (status = 404, body = Refusal), (status = 503, body = Refusal)];
     forget: delete "/v1/users/{user_id}", "Removes the user and the whole timeline.",
         (params(("user_id" = i64, Path)),),
-        [(status = 200, body = Forgotten), (status = 400, body = Refusal)];
+        [(status = 200, body = Forgotten), (status = 400, body = Refusal), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
-        (), [(status = 200, body = Online)];
+        (), [(status = 200, body = Online), (status = 503, body = Refusal)];
+    export: get "/v1/export", "Everybody's sessions as NDJSON, one a line: {\"id\",\"online_at\",\"offline_at\"}. A live session has its deadline as offline_at.",
+        (params(("id_format" = Option<String>, Query, description = "number or string")),),
+        [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];
+    import: post "/v1/import", "Takes sessions as an export writes them, at most 1 KiB a line. Idempotent, not atomic.",
+        (request_body(content = String, content_type = "application/x-ndjson"),),
+        [(status = 200, body = ImportReply), (status = 503, body = Refusal)];
+    snapshot: post "/v1/admin/snapshot", "Takes a snapshot now. 501 if the service keeps nothing on disk.",
+        (), [(status = 200, body = SnapshotReply), (status = 409, body = Refusal), (status = 500, body = Refusal),
+             (status = 501, body = Refusal), (status = 503, body = Refusal)];
     livez: get "/livez", "The process is up.",
         (), [(status = 200, body = Live)];
     healthz: get "/healthz", "The same as /livez.",
@@ -180,7 +194,7 @@ calls! {
     readyz: get "/readyz", "Whether heals are taken.",
         (), [(status = 200, body = Readiness), (status = 503, body = Readiness)];
     status: get "/v1/status", "What runs and how it is doing.",
-        (), [(status = 200, body = Status)];
+        (), [(status = 200, body = Status), (status = 503, body = Refusal)];
     description: get "/openapi.json", "This description.",
         (), [(status = 200, content_type = "application/json")];
 }

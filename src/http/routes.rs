@@ -11,10 +11,10 @@ use axum::routing::{get, post};
 use hyper::Method;
 
 use super::app::App;
-use super::error::{Error, JSON};
+use super::error::{Error, JSON, Refused};
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, openapi, user};
+use super::{admin, bulk, openapi, status, transfer, user};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -24,6 +24,15 @@ pub(super) struct Shared {
     pub stats: Arc<WorkerStats>,
 }
 
+impl Shared {
+    /// Says no to a write.
+    pub fn refuse(&self, refused: impl Into<Refused>) -> Error {
+        let refused = refused.into();
+        self.app.log.refused(refused);
+        refused.into()
+    }
+}
+
 pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
     Router::new()
         .route("/v1/heal", post(bulk::heal))
@@ -31,7 +40,10 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
         .route("/v1/leave", post(bulk::leave))
         .route("/v1/users/{user_id}", get(user::profile).delete(user::forget))
         .route("/v1/online", get(admin::online))
-        .route("/v1/status", get(admin::status))
+        .route("/v1/status", get(status::status))
+        .route("/v1/export", get(transfer::export))
+        .route("/v1/import", post(transfer::import))
+        .route("/v1/admin/snapshot", post(admin::snapshot))
         .route("/livez", get(admin::livez))
         .route("/healthz", get(admin::livez))
         .route("/readyz", get(admin::readyz))

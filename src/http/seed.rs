@@ -8,11 +8,13 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request, Response, Version};
 
+use super::app::Served;
 use super::body::Body;
-use super::error::{Error, JSON};
+use super::error::{Error, JSON, Refused};
 use super::json;
 use super::socket::Socket;
 use super::worker::Worker;
+use crate::engine::{Engine, Heal, Leave, WriteError};
 use crate::user_id::UserId;
 
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -64,6 +66,12 @@ pub(super) enum Ask {
     Leave(UserId),
     Checkup(UserId),
     HeartRhythm(UserId),
+}
+
+impl Ask {
+    pub const fn is_write(self) -> bool {
+        matches!(self, Self::Heal(_) | Self::Leave(_))
+    }
 }
 
 /// What the match makes of a request.
@@ -150,32 +158,87 @@ pub(super) fn percent_decode(text: &[u8]) -> Vec<u8> {
 }
 
 impl Worker {
+    /// Whether what is asked can only be answered after a sync. Then it is for [`Worker::answer_in_time`].
+    #[inline]
+    pub fn must_wait(&self, ask: Ask) -> bool {
+        ask.is_write() && self.app.served().is_ok_and(|served| served.confirms_later)
+    }
+
     /// Does what is asked, once the request is complete.
+    #[inline]
     pub fn answer(&self, ask: Ask, headers: HeaderMap) -> Response<Body> {
+        let Served { engine, .. } = match self.app.served() {
+            Ok(served) => served,
+            Err(refused) => return self.answer_unserved(ask, refused, headers),
+        };
         match ask {
-            Ask::Heal(user) => {
-                let heal = self.app.engine.heal(user);
-                self.stats.healed(heal);
-                match heal {
-                    Ok(_) => json_response(headers, ONLINE),
-                    Err(error) => {
-                        self.app.log.refused(error);
-                        Error::from(error).into_response_with(headers)
-                    }
-                }
-            }
-            Ask::Leave(user) => {
-                self.app.engine.leave(user);
-                json_response(headers, OFFLINE)
-            }
+            Ask::Heal(user) => self.answer_heal(engine.heal(user).map_err(Refused::from), headers),
+            Ask::Leave(user) => self.answer_leave(engine.leave(user).map_err(Refused::from), headers),
             Ask::Checkup(user) => {
                 let mut body = Vec::with_capacity(56);
-                json::checkup(&mut body, user, self.app.engine.status(user));
+                json::checkup(&mut body, user, engine.status(user));
                 not_stored(json_response(headers, body.into()))
             }
             Ask::HeartRhythm(user) => {
-                let body = json::heart_rhythm(user, &self.app.engine.timeline(user));
+                let body = json::heart_rhythm(user, &engine.timeline(user));
                 not_stored(json_response(headers, body.into()))
+            }
+        }
+    }
+
+    /// The same, also where a write is acknowledged only after a sync.
+    pub async fn answer_in_time(&self, ask: Ask, headers: HeaderMap) -> Response<Body> {
+        let Ok(Served { engine, confirms_later: true, .. }) = self.app.served() else {
+            return self.answer(ask, headers);
+        };
+        match ask {
+            Ask::Heal(user) => {
+                let heal = self.confirmed(engine, engine.heal_unconfirmed(user)).await;
+                self.answer_heal(heal, headers)
+            }
+            Ask::Leave(user) => {
+                let leave = self.confirmed(engine, engine.leave_unconfirmed(user)).await;
+                self.answer_leave(leave, headers)
+            }
+            Ask::Checkup(_) | Ask::HeartRhythm(_) => self.answer(ask, headers),
+        }
+    }
+
+    async fn confirmed<T>(&self, engine: &Engine, written: Result<T, WriteError>) -> Result<T, Refused> {
+        let written = written?;
+        self.app.kept(engine, engine.ticket()).await?;
+        Ok(written)
+    }
+
+    #[inline]
+    fn answer_heal(&self, heal: Result<Heal, Refused>, headers: HeaderMap) -> Response<Body> {
+        self.stats.healed(heal);
+        match heal {
+            Ok(_) => json_response(headers, ONLINE),
+            Err(refused) => self.answer_refused(refused, headers),
+        }
+    }
+
+    fn answer_leave(&self, leave: Result<Leave, Refused>, headers: HeaderMap) -> Response<Body> {
+        match leave {
+            Ok(_) => json_response(headers, OFFLINE),
+            Err(refused) => self.answer_refused(refused, headers),
+        }
+    }
+
+    #[cold]
+    fn answer_refused(&self, refused: Refused, headers: HeaderMap) -> Response<Body> {
+        self.app.log.refused(refused);
+        Error::from(refused).into_response_with(headers)
+    }
+
+    #[cold]
+    fn answer_unserved(&self, ask: Ask, refused: Refused, headers: HeaderMap) -> Response<Body> {
+        match ask {
+            Ask::Heal(_) => self.answer_heal(Err(refused), headers),
+            Ask::Leave(_) => self.answer_leave(Err(refused), headers),
+            Ask::Checkup(_) | Ask::HeartRhythm(_) => {
+                not_stored(Error::from(refused).into_response_with(headers))
             }
         }
     }

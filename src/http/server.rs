@@ -4,6 +4,8 @@
 //!   listeners ──▶ acceptor thread ──▶ the worker with the fewest connections ──▶ its runtime
 //! ```
 //!
+//! It can listen before there is an engine: recovery takes its time, and whoever asks meanwhile is told how far it has got.
+//!
 //! The kernel's own way to spread connections (`SO_REUSEPORT`) hashes addresses: with few connections one thread gets most of
 //! them. Counting spreads them evenly, also after some have been closed.
 
@@ -28,7 +30,7 @@ use super::routes;
 use super::stats::{Stats, WorkerStats};
 use super::worker::{self, Order, Worker};
 use crate::config::Settings;
-use crate::engine::Engine;
+use crate::engine::{Engine, Progress, Recovery};
 
 /// After a failed accept (no descriptors left, as a rule) the next waits so long, then twice as long, up to the second.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -92,7 +94,26 @@ impl Server {
         settings: &Settings,
         more: &Router,
     ) -> Result<Self, StartError> {
-        let app = Arc::new(App::new(engine, settings));
+        let server = Self::listen_with_routes(settings, Arc::default(), more)?;
+        server.serve(engine, None);
+        Ok(server)
+    }
+
+    /// Binds the addresses of `settings` and starts the threads, before there is an engine. Until [`Server::serve`], `/livez`
+    /// says yes, `/readyz` no, and every call that needs the engine is answered 503 with what `progress` says.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn listen(settings: &Settings, progress: Arc<Progress>) -> Result<Self, StartError> {
+        Self::listen_with_routes(settings, progress, &Router::new())
+    }
+
+    fn listen_with_routes(
+        settings: &Settings,
+        progress: Arc<Progress>,
+        more: &Router,
+    ) -> Result<Self, StartError> {
+        let app = Arc::new(App::new(settings, progress));
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for &address in &settings.listen {
@@ -127,6 +148,11 @@ impl Server {
         })?);
         server.accepting = Some(accepting);
         Ok(server)
+    }
+
+    /// Serves `engine` from now on; `recovery` is what `/v1/status` tells of how it came about. Called again, it changes nothing.
+    pub fn serve(&self, engine: Arc<Engine>, recovery: Option<Recovery>) {
+        self.app.serve(engine, recovery);
     }
 
     /// Where it listens; with the port that was given for port 0.

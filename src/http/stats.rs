@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::engine::{Heal, WriteError};
+use super::error::Refused;
+use crate::engine::Heal;
 
 /// Heals by what they did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,12 +107,12 @@ fn bucket_end(index: usize) -> Duration {
 }
 
 /// Where in a list of counts a heal is counted.
-fn kind(heal: Result<Heal, WriteError>) -> usize {
+fn kind(heal: Result<Heal, Refused>) -> usize {
     match heal {
         Ok(Heal::Opened) => 0,
         Ok(Heal::Extended) => 1,
         Ok(Heal::Unchanged) => 2,
-        Err(WriteError::UsersFull) => REFUSED,
+        Err(_) => REFUSED,
     }
 }
 
@@ -124,7 +125,7 @@ const KINDS: usize = 5;
 pub(super) struct Tally([u64; KINDS]);
 
 impl Tally {
-    pub fn count(&mut self, heal: Result<Heal, WriteError>) {
+    pub fn count(&mut self, heal: Result<Heal, Refused>) {
         self.0[kind(heal)] += 1;
     }
 
@@ -163,7 +164,7 @@ impl Default for WorkerStats {
 }
 
 impl WorkerStats {
-    pub fn healed(&self, heal: Result<Heal, WriteError>) {
+    pub fn healed(&self, heal: Result<Heal, Refused>) {
         add(&self.heals[kind(heal)], 1);
     }
 

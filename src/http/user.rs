@@ -8,6 +8,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::app::Served;
 use super::error::{Error, JSON};
 use super::json::IdFormat;
 use super::query::Common;
@@ -68,6 +69,7 @@ pub(super) async fn profile(
 ) -> Result<Response, Error> {
     let profile = shared
         .app
+        .served()?
         .engine
         .profile(user)
         .ok_or(Error::fixed(StatusCode::NOT_FOUND, "this user has never been seen"))?;
@@ -84,9 +86,15 @@ pub(super) async fn profile(
 }
 
 /// Removes a user and the whole timeline: `{"forgotten":42}` sessions.
-pub(super) async fn forget(PathId(user): PathId, _: Common, State(shared): State<Shared>) -> Response {
-    let forgotten = shared.app.engine.forget(user);
-    ([(CONTENT_TYPE, JSON)], format!(r#"{{"forgotten":{forgotten}}}"#)).into_response()
+pub(super) async fn forget(
+    PathId(user): PathId,
+    _: Common,
+    State(shared): State<Shared>,
+) -> Result<Response, Error> {
+    let Served { engine, .. } = shared.app.served().map_err(|refused| shared.refuse(refused))?;
+    let forgotten = engine.forget_unconfirmed(user).map_err(|error| shared.refuse(error))?;
+    shared.app.kept(engine, engine.ticket()).await.map_err(|refused| shared.refuse(refused))?;
+    Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"forgotten":{forgotten}}}"#)).into_response())
 }
 
 /// A body as JSON without spaces.

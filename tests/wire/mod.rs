@@ -4,11 +4,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heartbeat::config::Settings;
-use heartbeat::{Builder, Engine, ManualClock, UnixSeconds, http};
+use heartbeat::{Builder, Disk, Durability, Engine, ManualClock, Recovery, UnixSeconds, http};
 
 /// 2021-12-01T12:00:00Z, the instant of the original's examples.
 pub const NOON: u32 = 1_638_360_000;
@@ -31,10 +32,19 @@ impl Service {
     pub fn start_with(engine: impl FnOnce(Builder) -> Builder, change: impl FnOnce(&mut Settings)) -> Self {
         let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
         let engine = Arc::new(engine(Engine::builder().clock(clock.clone())).build());
-        let mut settings =
-            Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 2, ..Settings::default() };
+        let mut settings = settings();
         change(&mut settings);
         let server = http::Server::start(Arc::clone(&engine), &settings).unwrap();
+        Self { engine, clock, server }
+    }
+
+    /// Over an engine that keeps what it knows in `folder`, in segments of 341 slots. Its clock stands at `now`.
+    pub fn open(folder: &Path, durability: Durability, now: u32) -> Self {
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(now)));
+        let (engine, recovery) = open(folder, durability, &clock);
+        let settings = settings();
+        let server = http::Server::listen(&settings, Arc::default()).unwrap();
+        server.serve(Arc::clone(&engine), Some(recovery));
         Self { engine, clock, server }
     }
 
@@ -72,6 +82,16 @@ impl Service {
         assert_eq!(response.status, 200, "{target}: {response:?}");
         response.body
     }
+}
+
+pub fn settings() -> Settings {
+    Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 2, ..Settings::default() }
+}
+
+pub fn open(folder: &Path, durability: Durability, clock: &Arc<ManualClock>) -> (Arc<Engine>, Recovery) {
+    let disk = Disk { segment_bytes: 16 << 10, durability, ..Disk::at(folder) };
+    let (engine, recovery) = Engine::builder().clock(clock.clone()).open(disk).unwrap();
+    (Arc::new(engine), recovery)
 }
 
 /// A connection.
@@ -135,6 +155,10 @@ impl Client {
         };
         let head = String::from_utf8(self.read.drain(..head_end).collect()).unwrap();
         let mut response = Response::parse(&head);
+        if method != "HEAD" && response.header("transfer-encoding") == Some("chunked") {
+            response.body = String::from_utf8(self.chunks()).unwrap();
+            return response;
+        }
         let length = match response.header("content-length") {
             Some(length) if method != "HEAD" => length.parse().unwrap(),
             _ => 0,
@@ -144,6 +168,28 @@ impl Client {
         }
         response.body = String::from_utf8(self.read.drain(..length).collect()).unwrap();
         response
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                if let Some(end) = self.read.windows(2).position(|window| window == b"\r\n") {
+                    break end;
+                }
+                assert!(self.fill() > 0, "the connection was closed within an answer");
+            };
+            let head: Vec<u8> = self.read.drain(..end + 2).collect();
+            let length = usize::from_str_radix(std::str::from_utf8(&head[..end]).unwrap(), 16).unwrap();
+            while self.read.len() < length + 2 {
+                assert!(self.fill() > 0, "the connection was closed within an answer");
+            }
+            body.extend(self.read.drain(..length));
+            self.read.drain(..2);
+            if length == 0 {
+                return body;
+            }
+        }
     }
 
     /// Whether the other end closes the connection without another byte.
