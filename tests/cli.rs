@@ -58,6 +58,11 @@ fn a_bad_flag_value_is_78() {
 #[case(&["serve", "--ttl", "--grace", "3s"], "heartbeat: ttl has no value (flag --ttl): write whole seconds")]
 #[case(&["--config"], "heartbeat: config has no value (flag --config): write the path of a TOML file")]
 #[case(&["--ttl", "-7s"], "heartbeat: ttl cannot be `-7s` (flag --ttl): write whole seconds")]
+#[case(&["--data-dir="], "heartbeat: data-dir has no value (flag --data-dir): write the path of a directory")]
+#[case(&["--durability", "sometimes"], "heartbeat: durability cannot be `sometimes` (flag --durability): write process, interval or always")]
+#[case(&["--sync-interval", "-1s"], "heartbeat: sync-interval cannot be `-1s` (flag --sync-interval): write a duration")]
+#[case(&["--restart-grace=off"], "heartbeat: restart-grace cannot be `off` (flag --restart-grace): write true or false")]
+#[case(&["--snapshot-journal-bytes", "1MiB"], "heartbeat: snapshot-journal-bytes cannot be `1MiB` (flag --snapshot-journal-bytes), which is less")]
 #[case(&["--no-auth=perhaps"], "heartbeat: no-auth cannot be `perhaps` (flag --no-auth): write true or false")]
 #[case(&["--listen", "127.0.0.1:0", "--listen", "here"], "heartbeat: listen cannot be `127.0.0.1:0,here` (flag --listen)")]
 #[case(&["--config", "/nonexistent"], "heartbeat: config cannot be `/nonexistent` (flag --config), No such file")]
@@ -144,20 +149,31 @@ fn config_prints_value_and_origin_of_every_setting() {
 
     let expected = format!(
         "\
-setting          value                source
-listen           127.0.0.1:1,[::1]:2  file:{path}
-no-auth          false                default
-max-connections  100000               default
-header-timeout   5s                   default
-idle-timeout     75s                  default
-drain-timeout    10s                  default
-max-body-bytes   4MiB                 default
-ttl              9s                   flag --ttl
-grace            2s                   file:{path}
-max-users        unlimited            default
-threads          2                    flag --threads
-log              debug                env HEARTBEAT_LOG
-log-format       json                 default
+setting                  value                source
+listen                   127.0.0.1:1,[::1]:2  file:{path}
+no-auth                  false                default
+max-connections          100000               default
+header-timeout           5s                   default
+idle-timeout             75s                  default
+drain-timeout            10s                  default
+max-body-bytes           4MiB                 default
+ttl                      9s                   flag --ttl
+grace                    2s                   file:{path}
+restart-grace            true                 default
+max-users                unlimited            default
+retain                   forever              default
+retain-sessions          unlimited            default
+data-dir                 snapshots            default
+durability               interval             default
+sync-interval            1s                   default
+snapshot-interval        300s                 default
+snapshot-journal-bytes   1GiB                 default
+segment-bytes            64MiB                default
+allow-unsafe-filesystem  false                default
+allow-future-journal     false                default
+threads                  2                    flag --threads
+log                      debug                env HEARTBEAT_LOG
+log-format               json                 default
 "
     );
     assert_eq!(table, expected);
@@ -170,8 +186,27 @@ fn config_as_json_has_the_same_rows() {
     let rows = rows.as_array().unwrap();
     let ttl = serde_json::json!({"setting": "ttl", "value": "9s", "source": "env HEARTBEAT_TTL"});
     let no_auth = serde_json::json!({"setting": "no-auth", "value": "true", "source": "flag --no-auth"});
-    assert_eq!(rows.len(), 13);
+    assert_eq!(rows.len(), 24);
     assert!(rows.contains(&ttl) && rows.contains(&no_auth), "{text}");
+}
+
+/// Leaving out the flag of something that is on does not switch it off.
+#[rstest]
+#[case(&["--restart-grace=false"], None, "", "flag --restart-grace")]
+#[case(&[], Some("false"), "restart-grace = true", "env HEARTBEAT_RESTART_GRACE")]
+#[case(&[], None, "restart-grace = false", "file:")]
+fn restart_grace_can_be_switched_off(
+    #[case] flags: &[&str],
+    #[case] variable: Option<&str>,
+    #[case] text: &str,
+    #[case] origin: &str,
+) {
+    let file = file(text);
+    let mut command = heartbeat(&["config", "--config", file.path().to_str().unwrap()]);
+    command.args(flags).envs(variable.map(|value| ("HEARTBEAT_RESTART_GRACE", value)));
+    let table = printed(&mut command);
+    let row = table.lines().find(|line| line.starts_with("restart-grace ")).unwrap();
+    assert!(row.contains(" false ") && row.contains(origin), "{row}");
 }
 
 #[test]
@@ -191,7 +226,18 @@ fn help_shows_default_and_variable_of_every_setting_and_two_examples() {
         ("--max-body-bytes <SIZE>", "4MiB", "HEARTBEAT_MAX_BODY_BYTES"),
         ("--ttl <DURATION>", "7s", "HEARTBEAT_TTL"),
         ("--grace <DURATION>", "0s", "HEARTBEAT_GRACE"),
+        ("--restart-grace[=<BOOL>]", "true", "HEARTBEAT_RESTART_GRACE"),
         ("--max-users <COUNT>", "unlimited", "HEARTBEAT_MAX_USERS"),
+        ("--retain <DURATION>", "forever", "HEARTBEAT_RETAIN"),
+        ("--retain-sessions <COUNT>", "unlimited", "HEARTBEAT_RETAIN_SESSIONS"),
+        ("--data-dir <DIRECTORY>", "snapshots", "HEARTBEAT_DATA_DIR"),
+        ("--durability <MODE>", "interval", "HEARTBEAT_DURABILITY"),
+        ("--sync-interval <DURATION>", "1s", "HEARTBEAT_SYNC_INTERVAL"),
+        ("--snapshot-interval <DURATION>", "300s", "HEARTBEAT_SNAPSHOT_INTERVAL"),
+        ("--snapshot-journal-bytes <SIZE>", "1GiB", "HEARTBEAT_SNAPSHOT_JOURNAL_BYTES"),
+        ("--segment-bytes <SIZE>", "64MiB", "HEARTBEAT_SEGMENT_BYTES"),
+        ("--allow-unsafe-filesystem[=<BOOL>]", "false", "HEARTBEAT_ALLOW_UNSAFE_FILESYSTEM"),
+        ("--allow-future-journal[=<BOOL>]", "false", "HEARTBEAT_ALLOW_FUTURE_JOURNAL"),
         ("--threads <COUNT>", "number of cores", "HEARTBEAT_THREADS"),
         ("--log <FILTER>", "info", "HEARTBEAT_LOG"),
         ("--log-format <FORMAT>", "pretty on a terminal, else json", "HEARTBEAT_LOG_FORMAT"),
@@ -205,9 +251,12 @@ fn help_shows_default_and_variable_of_every_setting_and_two_examples() {
             assert!(words.contains(flag), "{flag}: {help}");
             assert!(words.contains(&format!("[default: {default}] [env: {variable}]")), "{flag}: {help}");
         }
-        for heading in ["Network:", "Presence:", "Process:"] {
+        for heading in ["Network:", "Presence:", "Durability:", "Process:"] {
             assert!(help.contains(heading), "{heading}: {help}");
         }
+        let ways_off = words.match_indices("=false switches it off").count();
+        assert!(words.contains("; --restart-grace=false switches it off [default: true]"), "{help}");
+        assert_eq!(ways_off, 1, "for what is on by default: {help}");
         let (_, examples) = help.split_once("Examples:\n").unwrap();
         assert_eq!(examples.lines().filter(|line| line.starts_with("  heartbeat ")).count(), 2);
         assert!(!help.contains("until-stdin-closes"));

@@ -1,18 +1,16 @@
 //! The end of a service: requests in flight finish, unless someone is in a hurry.
 
-use std::io;
-use std::thread;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::serve::refuse_snapshot;
+use super::background;
 use super::signals::{Signals, Wish};
 use super::systemd::Watchdog;
 use crate::http::Server;
 
-/// Closes the listeners and waits until requests in flight are finished, `timeout` has passed, or a second wish to stop comes.
+/// Closes the listeners and waits until requests in flight are finished, `timeout` has passed, or a second wish to stop comes:
+/// then it is false.
 ///
 /// Waiting blocks, so a thread of its own does it; after a second wish it is left behind and ends with the process.
 pub(super) async fn drain(
@@ -20,11 +18,14 @@ pub(super) async fn drain(
     timeout: Duration,
     signals: &mut Signals,
     watchdog: &mut Watchdog,
-) {
+) -> bool {
     server.draining();
-    let mut finished = match wait(server, timeout) {
+    let mut finished = match background::run("drain", move || server.drain(timeout)) {
         Ok(finished) => finished,
-        Err(error) => return error!(%error, "no thread to wait with: requests in flight are cut"),
+        Err(error) => {
+            error!(%error, "no thread to wait with: requests in flight are cut");
+            return true;
+        }
     };
     loop {
         tokio::select! {
@@ -33,25 +34,17 @@ pub(super) async fn drain(
                 if !finished.unwrap_or(false) {
                     warn!(drain_timeout_ms = timeout.as_millis(), "requests in flight were cut at the drain timeout");
                 }
-                return;
+                return true;
             }
             wish = signals.next() => match wish {
-                Wish::Stop(reason) => return warn!(reason, "asked a second time: requests in flight are cut"),
+                Wish::Stop(reason) => {
+                    warn!(reason, "asked a second time: requests in flight are cut");
+                    return false;
+                }
                 Wish::Reload => info!("draining: nothing was reloaded"),
-                Wish::Snapshot => refuse_snapshot(),
+                Wish::Snapshot => info!("draining: a snapshot is taken at the end"),
             },
             () = watchdog.beat() => {}
         }
     }
-}
-
-fn wait(mut server: Server, timeout: Duration) -> io::Result<oneshot::Receiver<bool>> {
-    let (done, finished) = oneshot::channel();
-    thread::Builder::new().name("drain".into()).spawn(move || {
-        let all = server.drain(timeout);
-        drop(server);
-        // Nobody listens after a second signal.
-        let _ = done.send(all);
-    })?;
-    Ok(finished)
 }

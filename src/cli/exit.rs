@@ -8,7 +8,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::output;
 use crate::config::{CONFIG_EXPECTED, Origin, Setting, SettingError};
+use crate::damage::ReadError;
+use crate::directory::{DirectoryError, FileError};
+use crate::engine::OpenError;
 use crate::http::StartError;
+use crate::restore::RestoreError;
 
 /// How the process ends. The numbers from 64 are those of `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +23,12 @@ pub enum Exit {
     Failed = 1,
     /// 2: an unknown flag or subcommand.
     Usage = 2,
+    /// 65: the data directory holds something that is damaged.
+    Corrupt = 65,
     /// 74: an I/O error, also a port in use.
     Io = 74,
+    /// 75: the data directory is in use by another process.
+    Locked = 75,
     /// 78: a setting with a bad value, whichever way it came.
     Setting = 78,
 }
@@ -38,12 +46,34 @@ pub(super) enum Failure {
     Setting(#[from] SettingError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("{0}{hint}", hint = hint(.0))]
+    Open(#[from] Box<OpenError>),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     #[error("cannot {doing}")]
     Io { doing: &'static str, source: io::Error },
     #[error("{0}")]
     Check(String),
     #[error("{0:#}")]
     Other(anyhow::Error),
+}
+
+/// What to do about it.
+fn hint(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Read(ReadError::Damaged(_)) | OpenError::Chain(_) => {
+            "; nothing was changed, `heartbeat verify` says what is intact"
+        }
+        OpenError::FileSystem { .. } => {
+            "; --allow-unsafe-filesystem starts all the same, and then a full disk kills the service"
+        }
+        OpenError::Future { .. } => "; set the clock, or start with --allow-future-journal",
+        _ => "",
+    }
 }
 
 impl Failure {
@@ -55,7 +85,21 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Setting(_) => Exit::Setting,
-            Self::Start(_) | Self::Io { .. } => Exit::Io,
+            Self::Start(_) | Self::Io { .. } | Self::File(_) => Exit::Io,
+            Self::Read(error) => of_read(error),
+            Self::Restore(error) => match error {
+                RestoreError::Read(error) => of_read(error),
+                RestoreError::NotEmpty { .. } => Exit::Failed,
+                RestoreError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
+                RestoreError::Directory(_) | RestoreError::File(_) | RestoreError::System(_) => Exit::Io,
+            },
+            Self::Open(error) => match **error {
+                OpenError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
+                OpenError::Read(ref error) => of_read(error),
+                OpenError::Chain(_) => Exit::Corrupt,
+                OpenError::FileSystem { .. } | OpenError::Future { .. } => Exit::Setting,
+                OpenError::Directory(_) | OpenError::File(_) | OpenError::System(_) => Exit::Io,
+            },
             Self::Check(_) | Self::Other(_) => Exit::Failed,
         }
     }
@@ -72,6 +116,13 @@ impl Failure {
             cause = error.source();
         }
         sentence
+    }
+}
+
+fn of_read(error: &ReadError) -> Exit {
+    match error {
+        ReadError::Io { .. } => Exit::Io,
+        ReadError::Damaged(_) | ReadError::NewerVersion { .. } => Exit::Corrupt,
     }
 }
 
@@ -107,4 +158,26 @@ fn bad_setting(refusal: &clap::Error) -> Option<SettingError> {
         origin: Origin::Flag(flag.to_owned()),
         expected,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scripts and service managers know the numbers.
+    #[test]
+    fn the_numbers_are_those_of_the_documentation() {
+        let exits = [
+            (Exit::Done, 0),
+            (Exit::Failed, 1),
+            (Exit::Usage, 2),
+            (Exit::Corrupt, 65),
+            (Exit::Io, 74),
+            (Exit::Locked, 75),
+            (Exit::Setting, 78),
+        ];
+        for (exit, number) in exits {
+            assert_eq!(ExitCode::from(exit), ExitCode::from(number), "{exit:?}");
+        }
+    }
 }

@@ -7,20 +7,25 @@
 
 pub mod bench;
 
+mod background;
 mod completions;
 mod config;
 mod counts;
 mod descriptors;
+mod disk;
 mod drain;
 mod exit;
 mod flags;
 mod healthcheck;
+mod inspect;
 mod logs;
 mod minute;
 mod output;
+mod restore;
 mod serve;
 mod signals;
 mod systemd;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -48,6 +53,15 @@ enum Command {
     Serve(serve::ServeArgs),
 
     Bench(BenchArgs),
+    /// Print a snapshot or a journal segment as JSON lines
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(inspect::InspectArgs),
+    /// Read a whole data directory, say what is there and whether it is sound; changes nothing
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(verify::VerifyArgs),
+    /// Make a data directory from one snapshot file (a backup is a copied snapshot)
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(restore::RestoreArgs),
     /// Print the effective settings and where each came from
     Config(config::ConfigArgs),
     /// Exit 0 if the service is ready, else 1 (for containers)
@@ -59,6 +73,20 @@ enum Command {
 const EXAMPLES: &str = "Examples:
   heartbeat --ttl 10s --max-users 1,000,000
   heartbeat serve --listen 0.0.0.0:3519 --no-auth --config /etc/heartbeat.toml";
+
+const INSPECT_EXAMPLES: &str = "Examples:
+  heartbeat inspect snapshots/snapshot-0000000003.snap | jq 'select(.type == \"user\" and .id == 12345)'
+  heartbeat inspect snapshots/journal-0000000007.seg | tail -1";
+
+const VERIFY_EXAMPLES: &str = "Exit 0: sound; 65: a start would refuse; 74: something could not be read
+
+Examples:
+  heartbeat verify snapshots
+  heartbeat verify --json /var/lib/heartbeat | jq .start";
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  heartbeat restore backup/snapshot-0000000003.snap /var/lib/heartbeat
+  heartbeat restore /mnt/backup.snap restored && heartbeat --data-dir restored";
 
 /// Does what `arguments`, the program's name first, ask for. Prints the error if there is one.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
@@ -79,6 +107,9 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Bench(args)) => bench::run(args).map(Exit::from).map_err(Failure::Other),
+        Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Restore(args)) => restore::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Healthcheck(args)) => healthcheck::run(args),
         Some(Command::Completions(args)) => completions::run(args),

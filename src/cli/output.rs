@@ -9,6 +9,11 @@ pub(super) fn complain(sentence: &str) {
     let _ = writeln!(io::stderr(), "heartbeat: {sentence}");
 }
 
+/// `1 user`, `2 users`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Prints `text`. Whoever closed the other end of a pipe has read enough: that is no error.
 pub(super) fn print(text: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

@@ -1,22 +1,27 @@
 //! `heartbeat serve`: starts everything, waits, and ends in good order.
 //!
 //! ```text
-//!   settings ─ open files ─ signals ─ listeners ─ sweeper ─ ready ─ … ─ draining ─ drained ─ exit 0
-//!                                                                 │            │
-//!                                          TERM, INT, end of stdin          a second one: exit 0 at once
+//!   settings ─ open files ─ signals ─ listeners ─ recovery ─ sweeper, snapshotter ─ ready ─ … ─ draining ─ drained
+//!                                        │                                                │            │
+//!                                     /livez                           TERM, INT, end of stdin       snapshot ─ exit 0
 //! ```
 //!
-//! The main thread does nothing but wait for signals and timers; requests and sweeping have threads of their own. A second
-//! signal exits with 0 as well: a shutdown that was asked for is no failure, and whoever asked twice knows that requests were cut.
+//! The main thread does nothing but wait for signals and timers; whatever takes long has threads of its own. A second signal
+//! exits with 0 at once: a shutdown that was asked for is no failure, and the journal has everything. So does a first one
+//! during recovery, which changes nothing that the next one would not find again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Runtime;
+use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
+use super::background;
 use super::counts::{self, SweeperCounts};
 use super::descriptors::{self, Lowered};
+use super::disk;
 use super::drain;
 use super::exit::{Exit, Failure};
 use super::flags::SettingFlags;
@@ -25,7 +30,7 @@ use super::minute::Minute;
 use super::signals::{Signals, Wish};
 use super::systemd::{self, Watchdog};
 use crate::config::{Effective, Inputs, Settings};
-use crate::engine::{Engine, Sweeper};
+use crate::engine::{Builder, Engine, Progress, Recovery, SnapshotError, Snapshotter, Sweeper};
 use crate::http::Server;
 
 /// Arguments of `heartbeat serve`.
@@ -48,9 +53,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         signals.watch_stdin().map_err(Failure::io("start a thread for stdin"))?;
     }
     drop(context);
-    let service = Service::start(inputs, effective)?;
-    runtime.block_on(service.run(signals));
-    Ok(Exit::Done)
+    runtime.block_on(async {
+        let mut watchdog = Watchdog::start();
+        let listening = Listening::start(inputs, effective)?;
+        if let Some(service) = listening.recover(&mut signals, &mut watchdog).await? {
+            service.run(signals, watchdog).await;
+        }
+        Ok(Exit::Done)
+    })
 }
 
 fn runtime() -> Result<Runtime, Failure> {
@@ -60,6 +70,78 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(Failure::io("start the runtime of the main thread"))
 }
 
+/// How often the log says how far recovery has got.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Addresses are bound, and `/livez` answers.
+struct Listening {
+    inputs: Inputs,
+    effective: Effective,
+    settings: Settings,
+    logs: Logs,
+    server: Server,
+    progress: Arc<Progress>,
+}
+
+impl Listening {
+    fn start(inputs: Inputs, effective: Effective) -> Result<Self, Failure> {
+        let mut settings = effective.settings.clone();
+        let lowered = descriptors::fit(&mut settings);
+        let logs = Logs::start(&settings);
+        let progress = Arc::new(Progress::default());
+        let server = Server::listen(&settings, Arc::clone(&progress))?;
+        log_start(&settings, &server, lowered);
+        Ok(Self { inputs, effective, settings, logs, server, progress })
+    }
+
+    /// `None` if a signal came first.
+    async fn recover(
+        self,
+        signals: &mut Signals,
+        watchdog: &mut Watchdog,
+    ) -> Result<Option<Service>, Failure> {
+        let (builder, disk) =
+            (engine(&self.settings), disk::disk(&self.settings, Arc::clone(&self.progress)));
+        let mut recovered = background::run("recovery", move || builder.open(disk))
+            .map_err(Failure::io("start the thread for recovery"))?;
+        let mut progress = interval_at(Instant::now() + PROGRESS, PROGRESS);
+        let (engine, recovery) = loop {
+            tokio::select! {
+                opened = &mut recovered => match opened {
+                    Ok(opened) => break opened.map_err(Box::new)?,
+                    Err(_) => return Err(Failure::Check("recovery panicked".into())),
+                },
+                wish = signals.next() => match wish {
+                    Wish::Stop(reason) => {
+                        info!(reason, "stopped during recovery");
+                        return Ok(None);
+                    }
+                    Wish::Reload | Wish::Snapshot => warn!("recovering: the signal was ignored"),
+                },
+                _ = progress.tick() => info!(percent = self.progress.percent(), "recovering"),
+                () = watchdog.beat() => {}
+            }
+        };
+        disk::log_recovery(&recovery);
+        self.serve(Arc::new(engine), recovery).map(Some)
+    }
+
+    fn serve(self, engine: Arc<Engine>, recovery: Recovery) -> Result<Service, Failure> {
+        let (sweeper, counts) =
+            counts::sweep(Arc::clone(&engine)).map_err(Failure::io("start the sweeper's thread"))?;
+        let snapshotter =
+            Snapshotter::start(Arc::clone(&engine), disk::plan(&self.settings), disk::log_snapshotter)
+                .map_err(Failure::io("start the snapshotter's thread"))?;
+        if !recovery.quarantined.is_empty() {
+            snapshotter.request();
+        }
+        self.server.serve(Arc::clone(&engine), Some(recovery));
+        info!(addresses = addresses(&self.server), "listening");
+        let Self { inputs, effective, logs, server, .. } = self;
+        Ok(Service { inputs, effective, logs, engine, server, sweeper, snapshotter, counts })
+    }
+}
+
 struct Service {
     inputs: Inputs,
     effective: Effective,
@@ -67,30 +149,24 @@ struct Service {
     engine: Arc<Engine>,
     server: Server,
     sweeper: Sweeper,
+    snapshotter: Snapshotter,
     counts: Arc<SweeperCounts>,
 }
 
 impl Service {
-    fn start(inputs: Inputs, effective: Effective) -> Result<Self, Failure> {
-        let mut settings = effective.settings.clone();
-        let lowered = descriptors::fit(&mut settings);
-        let logs = Logs::start(&settings);
-        let engine = Arc::new(engine(&settings));
-        let server = Server::start(engine.clone(), &settings)?;
-        let (sweeper, counts) =
-            counts::sweep(engine.clone()).map_err(Failure::io("start the sweeper's thread"))?;
-        log_start(&settings, &server, lowered);
-        Ok(Self { inputs, effective, logs, engine, server, sweeper, counts })
-    }
-
-    async fn run(self, mut signals: Signals) {
-        let mut watchdog = Watchdog::start();
+    async fn run(self, mut signals: Signals, mut watchdog: Watchdog) {
         systemd::ready(&format!("listening on {}", addresses(&self.server)));
         let reason = self.serve(&mut signals, &mut watchdog).await;
         info!(reason, "draining: no new connections, requests in flight finish");
         systemd::stopping();
-        drain::drain(self.server, self.effective.settings.drain_timeout, &mut signals, &mut watchdog).await;
+        let drained =
+            drain::drain(self.server, self.effective.settings.drain_timeout, &mut signals, &mut watchdog)
+                .await;
         drop(self.sweeper);
+        if drained {
+            last_snapshot(Arc::clone(&self.engine), self.snapshotter, &mut signals, &mut watchdog).await;
+        }
+        self.engine.close();
         info!("stopped");
     }
 
@@ -101,7 +177,7 @@ impl Service {
                 wish = signals.next() => match wish {
                     Wish::Stop(reason) => return reason,
                     Wish::Reload => self.reload(),
-                    Wish::Snapshot => refuse_snapshot(),
+                    Wish::Snapshot => self.snapshotter.request(),
                 },
                 () = minute.due() => minute.log(&self.engine, &self.server, &self.counts),
                 () = watchdog.beat() => {}
@@ -128,20 +204,69 @@ impl Service {
     }
 }
 
-fn engine(settings: &Settings) -> Engine {
-    let users_max = settings.max_users.unwrap_or(u64::MAX);
-    Engine::builder().ttl(settings.ttl).grace_seconds(settings.grace).users_max(users_max).build()
+/// So that the next start has little to replay. Unless somebody is in a hurry: the journal has it all.
+async fn last_snapshot(
+    engine: Arc<Engine>,
+    snapshotter: Snapshotter,
+    signals: &mut Signals,
+    watchdog: &mut Watchdog,
+) {
+    let taken = background::run("last-snapshot", move || {
+        // One that is under way is waited for.
+        drop(snapshotter);
+        if engine.journal_bytes_since_snapshot() == 0 { Ok(None) } else { engine.snapshot().map(Some) }
+    });
+    let mut taken = match taken {
+        Ok(taken) => taken,
+        Err(error) => return error!(%error, "no thread for a last snapshot; the journal has everything"),
+    };
+    loop {
+        tokio::select! {
+            taken = &mut taken => return match taken {
+                Ok(Ok(Some(taken))) => disk::log_snapshot(&taken),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => log_no_snapshot(&error),
+                Err(_) => error!("the last snapshot panicked; the journal has everything"),
+            },
+            wish = signals.next() => if let Wish::Stop(reason) = wish {
+                return warn!(reason, "asked a second time: no last snapshot; the journal has everything");
+            },
+            () = watchdog.beat() => {}
+        }
+    }
+}
+
+fn log_no_snapshot(error: &SnapshotError) {
+    error!(error = disk::chain(error), "no last snapshot could be taken; the journal has everything");
+}
+
+fn engine(settings: &Settings) -> Builder {
+    let mut builder = Engine::builder()
+        .ttl(settings.ttl)
+        .grace_seconds(settings.grace)
+        .users_max(settings.max_users.unwrap_or(u64::MAX));
+    if let Some(seconds) = settings.retain {
+        builder = builder.retain_seconds(seconds);
+    }
+    if let Some(sessions) = settings.retain_sessions {
+        builder = builder.retain_sessions(sessions);
+    }
+    builder
 }
 
 fn log_start(settings: &Settings, server: &Server, lowered: Option<Lowered>) {
     info!(version = env!("CARGO_PKG_VERSION"), threads = settings.threads, "heartbeat has started");
-    info!(addresses = addresses(server), "listening");
+    info!(
+        addresses = addresses(server),
+        data_dir = %settings.data_dir.display(),
+        durability = %settings.durability,
+        "recovering; until that is done only /livez and /readyz are served"
+    );
     info!(
         ttl_seconds = settings.ttl.as_seconds(),
         grace_seconds = settings.grace,
         "a heal keeps its user online for one ttl"
     );
-    warn!("nothing is persisted in this version: a restart forgets every user");
     if let Some(Lowered { from, to, open_files_max }) = lowered {
         warn!(
             from,
@@ -150,10 +275,6 @@ fn log_start(settings: &Settings, server: &Server, lowered: Option<Lowered>) {
             "max-connections was lowered to what the hard limit on open files leaves room for"
         );
     }
-}
-
-pub(super) fn refuse_snapshot() {
-    warn!("SIGUSR1 asks for a snapshot, and this version has none: nothing was done");
 }
 
 /// As one text, separated by commas.

@@ -1,11 +1,12 @@
 //! A running `heartbeat`, and what else the tests of the binary need from outside it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_heartbeat");
 
@@ -14,19 +15,25 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_heartbeat");
 pub struct Service {
     child: Child,
     log: Option<BufReader<ChildStderr>>,
+    /// Its data, if the test did not say where.
+    _data: Option<TempDir>,
 }
 
 #[allow(dead_code, reason = "each test binary uses a part of this")]
 impl Service {
-    /// Started with `args`; `alter` sees the command before it runs.
+    /// Started with `args`; `alter` sees the command before it runs. Without `--data-dir` its data is gone with it.
     pub fn start(args: &[&str], alter: impl FnOnce(&mut Command)) -> Self {
         let mut command = Command::new(BINARY);
         command.env_clear().args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(args);
+        let data = (!args.contains(&"--data-dir")).then(|| tempfile::tempdir().unwrap());
+        if let Some(data) = &data {
+            command.arg("--data-dir").arg(data.path()).args(["--segment-bytes", "64KiB"]);
+        }
         alter(&mut command);
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = child.stderr.take().map(BufReader::new);
-        Self { child, log }
+        Self { child, log, _data: data }
     }
 
     /// Reads the log up to the line whose message begins with `message`, and gives that one.
@@ -41,6 +48,19 @@ impl Service {
                 return line;
             }
         }
+    }
+
+    /// Waits until it serves, and says where.
+    pub fn listening(&mut self) -> SocketAddr {
+        let line = self.logged("listening");
+        let addresses = line["fields"]["addresses"].as_str().unwrap();
+        addresses.split(',').next().unwrap().parse().unwrap()
+    }
+
+    /// With SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// The next line, whatever it says.

@@ -44,6 +44,8 @@ mod tests;
 
 use std::io::{self, Write as _};
 
+use anyhow::Context as _;
+
 pub use args::BenchArgs;
 pub use report::Verdict;
 
@@ -64,7 +66,8 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Verdict> {
         print(args, &report)?;
         return Ok(report.verdict());
     }
-    let service = OwnService::start(own_service::serve_command()?)?;
+    let folder = tempfile::tempdir().context("cannot make a folder for the service's data")?;
+    let service = OwnService::start(own_service::serve_command(folder.path())?)?;
     let report = drive(args, &service.address().into());
     if let Ok(report) = &report {
         print(args, report)?;

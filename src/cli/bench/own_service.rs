@@ -5,6 +5,7 @@
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,10 +34,11 @@ pub struct OwnService {
 /// The last line of its log.
 type LastLine = Arc<Mutex<String>>;
 
-/// The command that starts this program as a service for [`OwnService::start`].
-pub fn serve_command() -> io::Result<Command> {
+/// The command that starts this program as a service for [`OwnService::start`], with its data in `folder`.
+pub fn serve_command(folder: &Path) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--until-stdin-closes"]);
+    command.arg("--data-dir").arg(folder);
     // With fewer lines than by default, the address might not be among them.
     command.env_remove("HEARTBEAT_LOG");
     Ok(command)
@@ -144,9 +146,11 @@ fn listening_on(line: &str) -> Option<SocketAddr> {
     }
     #[derive(Deserialize)]
     struct Fields {
+        message: String,
         addresses: String,
     }
-    let line: Line = serde_json::from_str(line).ok()?;
+    // While it recovers it says where, too, and is not ready yet.
+    let line = serde_json::from_str::<Line>(line).ok().filter(|line| line.fields.message == "listening")?;
     let separators = |c: char| c.is_whitespace() || c == ',';
     line.fields.addresses.split(separators).find_map(|address| address.parse().ok())
 }
@@ -166,9 +170,10 @@ mod tests {
     #[test]
     fn the_address_is_read_from_the_log() {
         assert_eq!(listening_on(LISTENING), Some(SocketAddr::from(([127, 0, 0, 1], 43_211))));
-        let two = r#"{"fields":{"addresses":"[::1]:1, 127.0.0.1:2"}}"#;
+        let two = r#"{"fields":{"message":"listening","addresses":"[::1]:1, 127.0.0.1:2"}}"#;
         assert_eq!(listening_on(two), Some("[::1]:1".parse().unwrap()));
         assert_eq!(listening_on(r#"{"fields":{"message":"recovered"}}"#), None);
+        assert_eq!(listening_on(&LISTENING.replace("\"listening\"", "\"recovering\"")), None);
         assert_eq!(listening_on("not JSON"), None);
     }
 

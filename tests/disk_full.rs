@@ -1,0 +1,180 @@
+//! A full disk refuses writes, and nothing else: reads go on, `/readyz` says why, and writing resumes by itself.
+//!
+//! The data directory is on a small tmpfs of its own, in a mount namespace that nobody else sees. Making one takes root (or
+//! user namespaces), so these tests are only built with the feature `root-tests`; `tests/all` builds them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+#![allow(clippy::disallowed_methods, reason = "what is promised is a time that really passes")]
+
+mod process;
+mod wire;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use process::Service;
+use wire::Client;
+
+/// How soon a refusal must come, and how soon writing must resume once there is room.
+const REFUSED_WITHIN: Duration = Duration::from_millis(100);
+const RESUMED_WITHIN: Duration = Duration::from_secs(5);
+
+/// A process that holds a mount namespace with a tmpfs in it.
+struct SmallDisk {
+    holder: Child,
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn new(bytes: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let script =
+            format!("mount -t tmpfs -o size={bytes} none \"$0\" && mkdir \"$0/data\" && echo mounted && cat");
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "mounted\n", "no tmpfs could be mounted: these tests need root");
+        Self { holder, folder }
+    }
+
+    fn start(&self) -> Service {
+        let data = self.folder.path().join("data");
+        let arguments = [
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--segment-bytes",
+            "16KiB",
+            "--ttl",
+            "1h",
+            "--threads",
+            "2",
+        ];
+        Service::start(&arguments, |command| {
+            let inner: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            *command = Command::new("nsenter");
+            let holder = self.holder.id().to_string();
+            command.args(["--mount", "--target", &holder, "--", process::BINARY]).args(inner);
+        })
+    }
+
+    /// The tmpfs, as it is seen from outside.
+    fn filler(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(self.folder.path().strip_prefix("/").unwrap()).join("filler")
+    }
+
+    fn fill(&self) {
+        let mut filler = fs::OpenOptions::new().append(true).create(true).open(self.filler()).unwrap();
+        while filler.write_all(&[1; 4_096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// Heals users from `first` on, each once, until one is refused; gives the one.
+fn heal_until_refused(client: &mut Client, first: u64) -> u64 {
+    for id in first..first + 100_000 {
+        let start = Instant::now();
+        let answer = client.call("PUT", &format!("/heal/{id}"));
+        let took = start.elapsed();
+        match answer.status {
+            200 => {}
+            503 => {
+                assert!(took < REFUSED_WITHIN, "{took:?}");
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                return id;
+            }
+            status => panic!("{status} {}", answer.body),
+        }
+    }
+    panic!("the disk is full, and a hundred thousand heals were taken");
+}
+
+fn heal_when_there_is_room(client: &mut Client, id: u64) {
+    let start = Instant::now();
+    while client.call("PUT", &format!("/heal/{id}")).status != 200 {
+        assert!(start.elapsed() < RESUMED_WITHIN);
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn assert_known(client: &mut Client, ids: std::ops::Range<u64>) {
+    for id in ids {
+        let answer = client.call("GET", &format!("/checkup/{id}"));
+        assert_eq!(answer.brief(), (200, format!("{{\"id\":{id},\"status\":\"online\"}}").as_str()));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_lets_them_in_again_when_there_is_room() {
+    let disk = SmallDisk::new(512 << 10);
+    let mut service = disk.start();
+    let mut client = Client::connect(service.listening());
+    assert_eq!(client.call("PUT", "/heal/1").status, 200);
+    disk.fill();
+
+    let refused = heal_until_refused(&mut client, 2);
+    assert_known(&mut client, 1..refused);
+    assert_eq!(
+        client.call("GET", &format!("/v1/users/{refused}")).status,
+        404,
+        "a refused heal leaves no trace"
+    );
+    let readiness = client.call("GET", "/readyz");
+    assert_eq!(readiness.status, 503);
+    assert!(readiness.body.contains("room"), "{}", readiness.body);
+
+    disk.make_room();
+    heal_when_there_is_room(&mut client, refused);
+    assert_eq!(client.call("GET", "/readyz").status, 200);
+    for id in refused + 1..refused + 1_000 {
+        heal_when_there_is_room(&mut client, id);
+    }
+
+    service.kill();
+    let mut service = disk.start();
+    let mut client = Client::connect(service.listening());
+    assert_known(&mut client, 1..refused + 1_000);
+}
+
+#[test]
+fn a_service_starts_on_a_full_disk_and_writes_when_there_is_room() {
+    let disk = SmallDisk::new(512 << 10);
+    let mut service = disk.start();
+    let mut client = Client::connect(service.listening());
+    disk.fill();
+    let refused = heal_until_refused(&mut client, 1);
+    service.kill();
+    disk.fill();
+
+    let mut service = disk.start();
+    let mut client = Client::connect(service.listening());
+    assert_known(&mut client, 1..refused);
+    assert_eq!(client.call("GET", "/readyz").status, 503);
+    heal_until_refused(&mut client, refused);
+
+    disk.make_room();
+    heal_when_there_is_room(&mut client, refused);
+    service.kill();
+    let mut service = disk.start();
+    assert_known(&mut Client::connect(service.listening()), 1..refused + 1);
+}
