@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   cargo bench --bench http
+//!   cargo bench --bench http -- --durability      only what the journal costs
 //! ```
 //!
 //! Each server is this program again, in a process of its own, pinned to one core; the client runs on another. The servers take
@@ -17,13 +18,14 @@
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use heartbeat::config::Settings;
-use heartbeat::{Clock, Engine, SystemClock, Ttl, UnixSeconds, http};
+use heartbeat::{Clock, Disk, Durability, Engine, SystemClock, Ttl, UnixSeconds, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[global_allocator]
@@ -47,10 +49,42 @@ fn main() {
     println!(
         "server on one core, client on another, {CONNECTIONS} connections, {ROUNDS} rounds of {RUN:?}\n"
     );
-    for (pipeline, users) in [(1, USERS), (16, USERS), (16, USERS_FEW)] {
-        compare(pipeline, users, &["axum", "hyper", "heartbeat"]);
+    if !arguments.iter().any(|argument| argument == "--durability") {
+        for (pipeline, users) in [(1, USERS), (16, USERS), (16, USERS_FEW)] {
+            compare(pipeline, users, &["axum", "hyper", "heartbeat"]);
+        }
+        batches();
     }
-    batches();
+    for pipeline in [1, 16] {
+        durabilities(pipeline);
+    }
+}
+
+/// The service without a journal and in each durability mode, in turn.
+fn durabilities(pipeline: usize) {
+    let names = ["memory", "process", "interval", "always"];
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); names.len()];
+    for _ in 0..ROUNDS {
+        for (name, runs) in names.iter().zip(&mut runs) {
+            runs.push(measure(name, pipeline, USERS));
+        }
+    }
+    println!("durability, {USERS} users, {pipeline} requests in a pipeline");
+    let rate = |runs: &[Run]| median(runs.iter().map(|run| run.rate));
+    let memory = rate(&runs[0]);
+    for (name, runs) in names.iter().zip(&runs) {
+        let cpu = median(runs.iter().map(|run| run.cpu_micros));
+        let share = rate(runs) / memory;
+        println!(
+            "  {name:<10} {cpu:>7.3} µs of CPU a request   {:>9.0} requests/s, {share:.2} of memory's",
+            rate(runs)
+        );
+        if *name == "always" {
+            let heals_a_sync = median(runs.iter().map(|run| run.heals_a_sync.unwrap_or(0.0)));
+            println!("             {heals_a_sync:.1} heals a sync");
+        }
+    }
+    println!();
 }
 
 /// Measures the servers in turn and prints medians and ratios.
@@ -86,6 +120,7 @@ struct Run {
     cpu_micros: f64,
     rate: f64,
     shares: Option<String>,
+    heals_a_sync: Option<f64>,
 }
 
 fn measure(name: &str, pipeline: usize, users: usize) -> Run {
@@ -98,11 +133,11 @@ fn measure(name: &str, pipeline: usize, users: usize) -> Run {
             tokio::task::yield_now().await;
         }
     });
-    if name == "heartbeat" {
+    if !["axum", "hyper"].contains(&name) {
         server.open_sessions();
     }
     runtime.block_on(drive(server.address, &requests, pipeline, RUN / 4));
-    let before = server.heals();
+    let (before, syncs) = (server.heals(), server.syncs());
     let (cpu, start) = (server.cpu(), Instant::now());
     let answered = runtime.block_on(drive(server.address, &requests, pipeline, RUN));
     let (cpu, elapsed) = (server.cpu() - cpu, start.elapsed());
@@ -110,6 +145,9 @@ fn measure(name: &str, pipeline: usize, users: usize) -> Run {
         cpu_micros: cpu * 1e6 / answered as f64,
         rate: answered as f64 / elapsed.as_secs_f64(),
         shares: before.zip(server.heals()).map(|(before, after)| shares(before, after)),
+        heals_a_sync: syncs
+            .zip(server.syncs())
+            .map(|(before, after)| answered as f64 / (after - before) as f64),
     }
 }
 
@@ -262,6 +300,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 struct Server {
     child: Child,
     address: SocketAddr,
+    /// Where its data are; empty without.
+    folder: PathBuf,
 }
 
 impl Server {
@@ -274,7 +314,8 @@ impl Server {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, address: line.trim().parse().unwrap() }
+        let (address, folder) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        Self { child, address: address.parse().unwrap(), folder: folder.into() }
     }
 
     /// Seconds of processor time of the process so far, from `/proc`, which counts in hundredths.
@@ -312,6 +353,15 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Syncs of the journal so far, if there is one.
+    fn syncs(&self) -> Option<u64> {
+        let answer = self.call(b"GET /v1/status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let status: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        status.get("journal")?.get("syncs")?.as_u64()
+    }
+}
+
 fn shares(before: [u64; 3], after: [u64; 3]) -> String {
     let counts: Vec<f64> = after.iter().zip(before).map(|(after, before)| (after - before) as f64).collect();
     let total: f64 = counts.iter().sum();
@@ -323,6 +373,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        if !self.folder.as_os_str().is_empty() {
+            std::fs::remove_dir_all(&self.folder).unwrap();
+        }
     }
 }
 
@@ -344,7 +397,7 @@ fn serve(name: &str) {
     match name {
         "axum" => runtime.block_on(serve_axum()),
         "hyper" => runtime.block_on(serve_hyper()),
-        _ => serve_heartbeat(),
+        name => serve_heartbeat(name),
     }
 }
 
@@ -397,15 +450,28 @@ impl Clock for FastClock {
     }
 }
 
-fn serve_heartbeat() {
+fn serve_heartbeat(durability: &str) {
     let clock = Arc::new(FastClock { system: SystemClock::start(), ahead: AtomicU32::new(0) });
     // Long enough that nobody lapses between two heals.
     let ttl = Ttl::from_seconds(3_600).unwrap();
-    let engine = Arc::new(Engine::builder().ttl(ttl).clock(clock.clone()).build());
+    let builder = Engine::builder().ttl(ttl).clock(clock.clone());
+    let durability = match durability {
+        "process" => Some(Durability::Process),
+        "interval" => Some(Durability::Interval),
+        "always" => Some(Durability::Always),
+        _ => None,
+    };
+    // Beside the sources: a temporary folder may be in memory. Whoever kills this process removes it.
+    let folder = durability.map(|_| tempfile::tempdir_in(".").unwrap().keep());
+    let engine = match durability.zip(folder.clone()) {
+        Some((durability, folder)) => builder.open(Disk { durability, ..Disk::at(folder) }).unwrap().0,
+        None => builder.build(),
+    };
+    let engine = Arc::new(engine);
     let settings =
         Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], threads: 1, ..Settings::default() };
     let server = http::Server::start(engine, &settings).unwrap();
-    println!("{}", server.addresses()[0]);
+    println!("{} {}", server.addresses()[0], folder.unwrap_or_default().display());
     loop {
         std::thread::sleep(Duration::from_millis(100));
         clock.ahead.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,5 @@
 //! Many users with random ids, healed in a random order, again and again.
 
-use std::hint::black_box;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
@@ -31,6 +30,18 @@ impl Random {
             let other = usize::try_from(self.next() % (last as u64 + 1)).expect("it is less than a usize");
             items.swap(last, other);
         }
+    }
+}
+
+/// Lets the processor begin nothing of what follows before all that came before is done, its reads included.
+#[inline]
+pub fn wait() {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unused_unsafe)] // safe in later versions of the standard library
+    #[allow(unsafe_code)]
+    // SAFETY: every processor of this architecture has this instruction, and it touches nothing.
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
     }
 }
 
@@ -82,11 +93,18 @@ pub struct Crowd {
 
 impl Crowd {
     pub fn new(count: usize, clock: Arc<dyn Clock>) -> Self {
-        let engine = Arc::new(Engine::builder().clock(clock).build());
+        Self::of(Engine::builder().clock(clock).build(), count)
+    }
+
+    pub fn of(engine: Engine, count: usize) -> Self {
+        let engine = Arc::new(engine);
         let mut random = Random(SEED);
         let mut order = random.ids(count);
         for &user in &order {
-            engine.heal(user).expect("there is no limit on users");
+            // Refused only while the journal's next segment is not ready yet.
+            while engine.heal(user).is_err() {
+                std::thread::yield_now();
+            }
         }
         random.shuffle(&mut order);
         Self { engine, order }
@@ -100,12 +118,11 @@ impl Crowd {
     /// Heals some of the users; if it `WAITS`, none before the one before has been.
     pub fn heal<const WAITS: bool>(&self, users: &[UserId]) -> Shares {
         let mut shares = Shares::default();
-        let mut at = 0;
-        while let Some(&user) = users.get(at) {
-            let heal = self.engine.heal(user).expect("there is no limit on users");
-            shares.count(heal);
-            // Always 1: 9 is no heal. As a sum and not as a branch, or the processor would guess and go on.
-            at += 1 + usize::from(WAITS && black_box(heal as u8) == 9);
+        for &user in users {
+            shares.count(self.engine.heal(user).expect("there is no limit on users"));
+            if WAITS {
+                wait();
+            }
         }
         shares
     }

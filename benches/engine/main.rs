@@ -1,6 +1,7 @@
 //! What the engine's operations cost: `cargo bench --no-default-features --bench engine`.
 //!
-//! First the ratio of a heal to the least that it could cost (`-- --ratio` for it alone), then each operation by itself. Ten
+//! First the ratio of a heal to the least that it could cost (`-- --ratio` for it alone), what the journal adds to it
+//! (`-- --journal`), then each operation by itself. Ten
 //! million users take 2 GB and some minutes, and are only there with `HEARTBEAT_BENCH_LARGE=1`.
 //!
 //! Every heal is to change something: whoever is healed again is healed in a later second. Beside the times stands what the
@@ -10,6 +11,7 @@
 #![allow(clippy::disallowed_methods)] // it measures our own cost, and that by the real clock
 
 mod crowd;
+mod journaled;
 mod ratio;
 
 use std::hint::black_box;
@@ -23,8 +25,14 @@ use heartbeat::{ManualClock, UserId};
 use crowd::{Crowd, Shares};
 
 fn main() {
-    ratio::print();
-    if std::env::args().any(|argument| argument == "--ratio") {
+    let is_asked = |flag: &str| std::env::args().any(|argument| argument == flag);
+    if !is_asked("--journal") {
+        ratio::print();
+    }
+    if !is_asked("--ratio") {
+        journaled::print();
+    }
+    if is_asked("--ratio") || is_asked("--journal") {
         return;
     }
     let mut criterion = Criterion::default()

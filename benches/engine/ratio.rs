@@ -18,7 +18,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use heartbeat::{Clock, ManualClock, SystemClock, UserId};
 
-use crate::crowd::{Crowd, NOON, Random, SEED, Shares};
+use crate::crowd::{Crowd, NOON, Random, SEED, Shares, wait};
 
 const USERS: usize = 1_000_000;
 const PASSES: usize = 15;
@@ -87,12 +87,13 @@ fn map<const REST: usize>(ids: &[UserId]) -> Map<Value<REST>> {
 }
 
 fn raise<const WAITS: bool, const REST: usize>(map: &Map<Value<REST>>, users: &[UserId], word: u64) {
-    let mut at = 0;
-    while let Some(user) = users.get(at) {
+    for user in users {
         let value = map.get(&user.as_i64().cast_unsigned()).expect("all are in it");
-        let before = value.word.fetch_max(word, Ordering::AcqRel);
-        // Always 1: no word is all ones. As a sum and not as a branch, or the processor would guess and go on.
-        at += 1 + usize::from(WAITS && before == u64::MAX);
+        value.word.fetch_max(word, Ordering::AcqRel);
+        drop(value);
+        if WAITS {
+            wait();
+        }
     }
 }
 
