@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// As if a sync had failed.
-    #[cfg(all(test, feature = "service"))]
+    #[cfg(all(test, not(shuttle)))]
     pub(crate) fn fail_journal(&self) {
         if let Some(persistence) = &self.persistence {
             persistence.journal.fail();

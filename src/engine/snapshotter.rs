@@ -143,3 +143,97 @@ impl Work {
         written > 0 && (written >= self.plan.journal_bytes || self.last.elapsed() >= self.plan.interval)
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use super::*;
+    use crate::durability::Durability;
+    use crate::engine::Disk;
+    use crate::time::{ManualClock, UnixSeconds};
+    use crate::user_id::UserId;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const GIB: u64 = 1 << 30;
+
+    fn work(interval: Duration, journal_bytes: u64) -> (tempfile::TempDir, Work) {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(1_638_360_000)));
+        let disk =
+            Disk { segment_bytes: 16 << 10, durability: Durability::Process, ..Disk::at(folder.path()) };
+        let (engine, _) = Engine::builder().clock(clock).open(disk).unwrap();
+        let plan = SnapshotPlan { interval, journal_bytes };
+        let last = Instant::now();
+        (folder, Work { engine: Arc::new(engine), plan, last, failures: 0, retry_at: None })
+    }
+
+    fn takes_one(work: &mut Work, is_wished: bool) -> bool {
+        match work.look(is_wished) {
+            None => false,
+            Some(SnapshotterReport::Taken(_)) => true,
+            Some(told) => panic!("{told:?}"),
+        }
+    }
+
+    fn heal(work: &Work, user: i64) {
+        work.engine.heal(UserId::new(user)).unwrap();
+    }
+
+    #[test]
+    fn after_the_interval_one_is_taken_if_something_has_been_written() {
+        let (_folder, mut work) = work(Duration::ZERO, GIB);
+        assert!(!takes_one(&mut work, false), "nothing has been written");
+        heal(&work, 1);
+        assert!(takes_one(&mut work, false));
+        assert!(!takes_one(&mut work, false), "nothing has been written since");
+        heal(&work, 2);
+        work.plan.interval = DAY;
+        assert!(!takes_one(&mut work, false), "the interval has not passed");
+    }
+
+    #[test]
+    fn so_much_journal_makes_one_due() {
+        let (_folder, mut work) = work(DAY, 3 * 24);
+        for user in 1..=3 {
+            assert!(!takes_one(&mut work, false), "{user}");
+            heal(&work, user);
+        }
+        assert!(takes_one(&mut work, false));
+        assert!(!takes_one(&mut work, false));
+    }
+
+    #[test]
+    fn a_wish_needs_no_reason() {
+        let (_folder, mut work) = work(DAY, GIB);
+        assert!(takes_one(&mut work, true));
+        assert!(takes_one(&mut work, true));
+    }
+
+    #[test]
+    fn a_failed_sync_makes_one_due_and_then_writes_are_taken_again() {
+        let (_folder, mut work) = work(DAY, GIB);
+        heal(&work, 1);
+        work.engine.fail_journal();
+        assert!(work.engine.heal(UserId::new(2)).is_err());
+        assert!(takes_one(&mut work, false));
+        heal(&work, 2);
+    }
+
+    #[test]
+    fn after_a_failure_it_waits_longer_and_longer_and_a_wish_does_not() {
+        let (folder, mut work) = work(Duration::from_secs(60), 1);
+        heal(&work, 1);
+        // In the way of each attempt.
+        for number in 1..=10 {
+            std::fs::create_dir(folder.path().join(format!("snapshot-{number:010}.snap.tmp"))).unwrap();
+        }
+        for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let Some(SnapshotterReport::Failed { retry, .. }) = work.look(true) else {
+                panic!("it was taken")
+            };
+            assert_eq!(retry, Duration::from_secs(expected));
+            assert!(work.look(false).is_none(), "it waits");
+        }
+    }
+}
