@@ -57,6 +57,22 @@ impl Service {
         addresses.split(',').next().unwrap().parse().unwrap()
     }
 
+    /// The same, or the exit code and the last line of one that does not get so far.
+    pub fn listening_or_refused(&mut self) -> Result<SocketAddr, (Option<i32>, String)> {
+        let mut last = String::new();
+        loop {
+            let mut line = String::new();
+            if self.log.as_mut().unwrap().read_line(&mut line).unwrap() == 0 {
+                return Err((self.wait().code(), last));
+            }
+            if line.contains("\"listening\"") {
+                let line: Value = serde_json::from_str(&line).unwrap();
+                return Ok(line["fields"]["addresses"].as_str().unwrap().parse().unwrap());
+            }
+            last = line;
+        }
+    }
+
     /// With SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

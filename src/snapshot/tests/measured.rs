@@ -16,7 +16,7 @@ const SESSIONS: u64 = 5;
 /// The first two lines are our own work. What the third has more is the kernel's, which finds memory for the file: on one
 /// machine that was anything from 10 to 150 ns a user.
 #[test]
-#[ignore = "measures"]
+#[ignore = "long: writes and reads ten million users, and measures it"]
 fn ten_million_users_with_five_sessions_each() {
     let (folder, directory) = open_directory();
     let temporary = folder.path().join("snapshot-0000000003.snap.tmp");
