@@ -14,7 +14,7 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 #[path = "engine/crowd.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "of the crowd it takes the ids alone")]
 mod crowd;
 
 use std::fs::{self, File};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::exit::sentence;
 use crate::config::Settings;
 use crate::engine::{Disk, Progress, Recovery, SnapshotPlan, SnapshotTaken, SnapshotterReport};
 use crate::journal::JournalReport;
@@ -51,7 +52,7 @@ pub(super) fn log_snapshotter(report: SnapshotterReport) {
     match report {
         SnapshotterReport::Taken(taken) => log_snapshot(&taken),
         SnapshotterReport::Failed { error, retry } => {
-            error!(error = %chain(&error), retry_seconds = retry.as_secs(), "no snapshot could be taken; it is tried again");
+            error!(error = %sentence(&error), retry_seconds = retry.as_secs(), "no snapshot could be taken; it is tried again");
         }
         SnapshotterReport::Fault => error!("the snapshotter panicked and goes on"),
     }
@@ -102,15 +103,4 @@ pub(super) fn log_recovery(recovery: &Recovery) {
 
 fn millis(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

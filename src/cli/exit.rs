@@ -104,19 +104,24 @@ impl Failure {
         }
     }
 
-    /// The error and its causes in one line. A bad setting's sentence is whole as it is; a cause already told is not repeated.
+    /// The error and its causes in one line. A bad setting's sentence is whole as it is.
     pub fn sentence(&self) -> String {
-        let mut sentence = self.to_string();
-        let mut cause = if matches!(self, Self::Setting(_)) { None } else { self.source() };
-        while let Some(error) = cause {
-            let told = error.to_string();
-            if !sentence.contains(&told) {
-                sentence = format!("{sentence}: {told}");
-            }
-            cause = error.source();
-        }
-        sentence
+        if matches!(self, Self::Setting(_)) { self.to_string() } else { sentence(self) }
     }
+}
+
+/// An error and its causes in one line; a cause already told is not repeated.
+pub(super) fn sentence(error: &dyn Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !sentence.contains(&told) {
+            sentence = format!("{sentence}: {told}");
+        }
+        cause = error.source();
+    }
+    sentence
 }
 
 fn of_read(error: &ReadError) -> Exit {

@@ -23,7 +23,7 @@ use super::counts::{self, SweeperCounts};
 use super::descriptors::{self, Lowered};
 use super::disk;
 use super::drain;
-use super::exit::{Exit, Failure};
+use super::exit::{self, Exit, Failure};
 use super::flags::SettingFlags;
 use super::logs::Logs;
 use super::minute::Minute;
@@ -237,7 +237,7 @@ async fn last_snapshot(
 }
 
 fn log_no_snapshot(error: &SnapshotError) {
-    error!(error = disk::chain(error), "no last snapshot could be taken; the journal has everything");
+    error!(error = exit::sentence(error), "no last snapshot could be taken; the journal has everything");
 }
 
 fn engine(settings: &Settings) -> Builder {

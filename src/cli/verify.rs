@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, sentence};
 use super::inspect::mark;
 use super::output::{self, counted};
 use crate::clock::SystemClock;
@@ -40,20 +40,6 @@ fn exit(found: &Verification) -> Exit {
         _ if found.complaints().any(is_io) => Exit::Io,
         _ => Exit::Done,
     }
-}
-
-/// The error with its causes.
-fn sentence(error: &OpenError) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !sentence.contains(&told) {
-            sentence = format!("{sentence}: {told}");
-        }
-        cause = error.source();
-    }
-    sentence
 }
 
 fn name(path: &Path) -> String {
@@ -191,7 +177,7 @@ fn of_snapshot(snapshot: &SnapshotFound) -> Value {
         "file": name(&snapshot.path),
         "number": snapshot.number,
         "sound": snapshot.error.is_none(),
-        "error": snapshot.error.as_deref().map(sentence),
+        "error": snapshot.error.as_deref().map(|error| sentence(error)),
         "offset": snapshot.error.as_deref().and_then(offset),
         "users": facts.map(|facts| facts.users),
         "closed_sessions": facts.map(|facts| facts.closed_sessions),
@@ -208,7 +194,7 @@ fn of_segment(segment: &SegmentFound) -> Value {
         "file": name(&segment.path),
         "number": segment.number,
         "sound": segment.error.is_none(),
-        "error": segment.error.as_deref().map(sentence),
+        "error": segment.error.as_deref().map(|error| sentence(error)),
         "offset": segment.error.as_deref().and_then(offset),
         "replayed": segment.is_replayed,
         "previous": facts.map(|facts| facts.previous),

@@ -77,7 +77,7 @@ mod map {
         /// Everybody in a shard, under its exclusive guard.
         #[allow(unsafe_code)]
         pub fn walk(&self, shard: usize, mut f: impl FnMut(UserId, &mut User)) {
-            let mut users = self.0.shards()[shard].write();
+            let users = self.0.shards()[shard].write();
             // SAFETY: the table lives, and is neither grown nor shrunk, while the exclusive guard is held, and the iterator is
             // gone before it is. No other reference to an entry exists meanwhile: every one is behind this shard's guard,
             // and the references given to `f` cannot outlive its call.
@@ -87,8 +87,6 @@ mod map {
                     f(*user, known.get_mut());
                 }
             }
-            // The guard was used mutably above, by way of its entries.
-            let _: &mut _ = &mut *users;
         }
 
         /// Under the shared guard; `None` if the user is unknown.
