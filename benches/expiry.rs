@@ -23,7 +23,7 @@ fn main() {
     let (done, closed) = channel();
     let report = move |report| match report {
         // Nobody listens any more once all are closed.
-        SweeperReport::Swept(Swept { lapsed, .. }) => {
+        SweeperReport::Swept { swept: Swept { lapsed, .. }, .. } => {
             let _ = done.send((lapsed, Instant::now()));
         }
         SweeperReport::Fault(SweepFault { pause }) => {

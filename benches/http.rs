@@ -3,6 +3,7 @@
 //! ```text
 //!   cargo bench --bench http
 //!   cargo bench --bench http -- --durability      only what the journal costs
+//!   cargo bench --bench http -- --metrics         only what metrics cost
 //! ```
 //!
 //! Each server is this program again, in a process of its own, pinned to one core; the client runs on another. The servers take
@@ -49,15 +50,58 @@ fn main() {
     println!(
         "server on one core, client on another, {CONNECTIONS} connections, {ROUNDS} rounds of {RUN:?}\n"
     );
-    if !arguments.iter().any(|argument| argument == "--durability") {
+    let asked = |part: &str| arguments.iter().any(|argument| argument == part);
+    let is_all = !asked("--durability") && !asked("--metrics");
+    if is_all {
         for (pipeline, users) in [(1, USERS), (16, USERS), (16, USERS_FEW)] {
             compare(pipeline, users, &["axum", "hyper", "heartbeat"]);
         }
         batches();
     }
-    for pipeline in [1, 16] {
-        durabilities(pipeline);
+    if is_all || asked("--metrics") {
+        for pipeline in [1, 16] {
+            metrics(pipeline);
+        }
     }
+    if is_all || asked("--durability") {
+        for pipeline in [1, 16] {
+            durabilities(pipeline);
+        }
+    }
+}
+
+/// The service with its metrics, scraped once a second, and without any. The difference is small, so they take more turns.
+fn metrics(pipeline: usize) {
+    let mut ratios = Vec::new();
+    for round in 0..3 * ROUNDS {
+        // Who comes second finds the machine as the first has left it.
+        let names = if round % 2 == 0 { ["uncounted", "scraped"] } else { ["scraped", "uncounted"] };
+        let cpu = names.map(|name| measure(name, pipeline, USERS).cpu_micros);
+        ratios.push(if round % 2 == 0 { cpu[1] / cpu[0] } else { cpu[0] / cpu[1] });
+    }
+    ratios.sort_by(f64::total_cmp);
+    let at = |share: usize| ratios[ratios.len() * share / 4];
+    println!(
+        "metrics, {USERS} users, {pipeline} requests in a pipeline: {:.3} times the CPU a request without them (quartiles {:.3}, {:.3})",
+        at(2),
+        at(1),
+        at(3)
+    );
+}
+
+/// Scrapes until the server is gone.
+fn scrape(address: SocketAddr) {
+    std::thread::spawn(move || {
+        while let Ok(mut stream) = TcpStream::connect(address) {
+            let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            let mut answer = String::new();
+            if stream.write_all(request).and_then(|()| stream.read_to_string(&mut answer)).is_err() {
+                return;
+            }
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
 }
 
 /// The service without a journal and in each durability mode, in turn.
@@ -135,6 +179,9 @@ fn measure(name: &str, pipeline: usize, users: usize) -> Run {
     });
     if !["axum", "hyper"].contains(&name) {
         server.open_sessions();
+    }
+    if name == "scraped" {
+        scrape(server.address);
     }
     runtime.block_on(drive(server.address, &requests, pipeline, RUN / 4));
     let (before, syncs) = (server.heals(), server.syncs());
@@ -450,12 +497,12 @@ impl Clock for FastClock {
     }
 }
 
-fn serve_heartbeat(durability: &str) {
+fn serve_heartbeat(name: &str) {
     let clock = Arc::new(FastClock { system: SystemClock::start(), ahead: AtomicU32::new(0) });
     // Long enough that nobody lapses between two heals.
     let ttl = Ttl::from_seconds(3_600).unwrap();
     let builder = Engine::builder().ttl(ttl).clock(clock.clone());
-    let durability = match durability {
+    let durability = match name {
         "process" => Some(Durability::Process),
         "interval" => Some(Durability::Interval),
         "always" => Some(Durability::Always),
@@ -470,7 +517,10 @@ fn serve_heartbeat(durability: &str) {
     let engine = Arc::new(engine);
     let settings =
         Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], threads: 1, ..Settings::default() };
-    let server = http::Server::start(engine, &settings).unwrap();
+    let server = match name {
+        "uncounted" => http::Server::start_uncounted(engine, &settings).unwrap(),
+        _ => http::Server::start(engine, &settings).unwrap(),
+    };
     println!("{} {}", server.addresses()[0], folder.unwrap_or_default().display());
     loop {
         std::thread::sleep(Duration::from_millis(100));

@@ -41,6 +41,7 @@
 //! | `snapshot` | everyone known, in one file |
 //! | `inspect`, `restore` | [`inspect()`]: a file piece by piece; [`restore()`]: a data directory from one snapshot. Beside them [`verify()`] |
 #![cfg_attr(feature = "service", doc = "| [`http`] | the service: accept loop, routes |")]
+#![cfg_attr(feature = "service", doc = "| [`metrics`] | every metric |")]
 #![cfg_attr(feature = "service", doc = "| [`config`] | every setting |")]
 #![cfg_attr(feature = "service", doc = "| [`cli`] | the command line |")]
 
@@ -59,6 +60,8 @@ mod engine;
 mod inspect;
 mod journal;
 #[cfg(feature = "service")]
+pub mod metrics;
+#[cfg(feature = "service")]
 mod process;
 mod restore;
 mod session;
@@ -72,8 +75,8 @@ pub use damage::{Damage, Flaw, Part, ReadError};
 pub use directory::{DirectoryError, DirectoryId, FileError, FileSystem, Holder};
 pub use durability::Durability;
 pub use engine::{
-    Beginning, Builder, ChainError, Disk, Engine, Figures, Heal, Imported, JournalState, Leave, Mark,
-    OpenError, Profile, Progress, Recovery, Rejection, SegmentFacts, SegmentFound, SnapshotError,
+    Beginning, Builder, ChainError, Disk, DiskState, Engine, Figures, Heal, Imported, JournalState, Leave,
+    Mark, OpenError, Profile, Progress, Recovery, Rejection, SegmentFacts, SegmentFound, SnapshotError,
     SnapshotFacts, SnapshotFound, SnapshotPlan, SnapshotTaken, Snapshotter, SnapshotterReport, SweepFault,
     Sweeper, SweeperReport, Swept, Verification, WriteError, verify,
 };

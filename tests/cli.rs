@@ -151,6 +151,7 @@ fn config_prints_value_and_origin_of_every_setting() {
         "\
 setting                  value                source
 listen                   127.0.0.1:1,[::1]:2  file:{path}
+metrics-listen           same port            default
 no-auth                  false                default
 max-connections          100000               default
 header-timeout           5s                   default
@@ -186,7 +187,7 @@ fn config_as_json_has_the_same_rows() {
     let rows = rows.as_array().unwrap();
     let ttl = serde_json::json!({"setting": "ttl", "value": "9s", "source": "env HEARTBEAT_TTL"});
     let no_auth = serde_json::json!({"setting": "no-auth", "value": "true", "source": "flag --no-auth"});
-    assert_eq!(rows.len(), 24);
+    assert_eq!(rows.len(), 25);
     assert!(rows.contains(&ttl) && rows.contains(&no_auth), "{text}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::info;
 
-use super::counts::SweeperCounts;
+use super::reports::millis;
 use crate::engine::Engine;
 use crate::http::{Server, Stats};
 use crate::process;
@@ -34,7 +34,7 @@ impl Minute {
     }
 
     /// Writes it, and begins anew.
-    pub fn log(&mut self, engine: &Engine, server: &Server, counts: &SweeperCounts) {
+    pub fn log(&mut self, engine: &Engine, server: &Server) {
         let stats = server.stats();
         let seconds = self.since.elapsed().as_secs().max(1);
         let heals = stats.heals.taken().saturating_sub(self.before.heals.taken());
@@ -43,10 +43,9 @@ impl Minute {
             heals_per_second = heals / seconds,
             online = engine.figures().online,
             p99_ms = p99.map(|latency| latency.as_secs_f64() * 1_000.0),
+            unsynced_ms = engine.journal_state().map(|state| millis(state.unsynced)),
             resident_bytes = process::usage().map(|usage| usage.resident_bytes),
             connections = stats.connections,
-            thread_restarts = counts.thread_restarts(),
-            clock_steps = counts.clock_steps(),
             "figures of the last minute"
         );
         self.before = stats;

@@ -19,7 +19,6 @@ use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
 use super::background;
-use super::counts::{self, SweeperCounts};
 use super::descriptors::{self, Lowered};
 use super::disk;
 use super::drain;
@@ -27,6 +26,7 @@ use super::exit::{self, Exit, Failure};
 use super::flags::SettingFlags;
 use super::logs::Logs;
 use super::minute::Minute;
+use super::reports::Reports;
 use super::signals::{Signals, Wish};
 use super::systemd::{self, Watchdog};
 use crate::config::{Effective, Inputs, Settings};
@@ -80,6 +80,7 @@ struct Listening {
     settings: Settings,
     logs: Logs,
     server: Server,
+    reports: Reports,
     progress: Arc<Progress>,
 }
 
@@ -91,7 +92,8 @@ impl Listening {
         let progress = Arc::new(Progress::default());
         let server = Server::listen(&settings, Arc::clone(&progress))?;
         log_start(&settings, &server, lowered);
-        Ok(Self { inputs, effective, settings, logs, server, progress })
+        let reports = Reports(server.metrics());
+        Ok(Self { inputs, effective, settings, logs, server, reports, progress })
     }
 
     /// `None` if a signal came first.
@@ -100,8 +102,8 @@ impl Listening {
         signals: &mut Signals,
         watchdog: &mut Watchdog,
     ) -> Result<Option<Service>, Failure> {
-        let (builder, disk) =
-            (engine(&self.settings), disk::disk(&self.settings, Arc::clone(&self.progress)));
+        let builder = engine(&self.settings);
+        let disk = disk::disk(&self.settings, Arc::clone(&self.progress), self.reports.clone());
         let mut recovered = background::run("recovery", move || builder.open(disk))
             .map_err(Failure::io("start the thread for recovery"))?;
         let mut progress = interval_at(Instant::now() + PROGRESS, PROGRESS);
@@ -127,18 +129,20 @@ impl Listening {
     }
 
     fn serve(self, engine: Arc<Engine>, recovery: Recovery) -> Result<Service, Failure> {
-        let (sweeper, counts) =
-            counts::sweep(Arc::clone(&engine)).map_err(Failure::io("start the sweeper's thread"))?;
+        let reports = self.reports.clone();
+        let sweeper = Sweeper::start(Arc::clone(&engine), move |report| reports.sweeper(report))
+            .map_err(Failure::io("start the sweeper's thread"))?;
+        let (plan, reports) = (disk::plan(&self.settings), self.reports.clone());
         let snapshotter =
-            Snapshotter::start(Arc::clone(&engine), disk::plan(&self.settings), disk::log_snapshotter)
+            Snapshotter::start(Arc::clone(&engine), plan, move |report| reports.snapshotter(report))
                 .map_err(Failure::io("start the snapshotter's thread"))?;
         if !recovery.quarantined.is_empty() {
             snapshotter.request();
         }
         self.server.serve(Arc::clone(&engine), Some(recovery));
         info!(addresses = addresses(&self.server), "listening");
-        let Self { inputs, effective, logs, server, .. } = self;
-        Ok(Service { inputs, effective, logs, engine, server, sweeper, snapshotter, counts })
+        let Self { inputs, effective, logs, server, reports, .. } = self;
+        Ok(Service { inputs, effective, logs, engine, server, sweeper, snapshotter, reports })
     }
 }
 
@@ -150,7 +154,7 @@ struct Service {
     server: Server,
     sweeper: Sweeper,
     snapshotter: Snapshotter,
-    counts: Arc<SweeperCounts>,
+    reports: Reports,
 }
 
 impl Service {
@@ -164,7 +168,8 @@ impl Service {
                 .await;
         drop(self.sweeper);
         if drained {
-            last_snapshot(Arc::clone(&self.engine), self.snapshotter, &mut signals, &mut watchdog).await;
+            let engine = Arc::clone(&self.engine);
+            last_snapshot(engine, self.snapshotter, &self.reports, &mut signals, &mut watchdog).await;
         }
         self.engine.close();
         info!("stopped");
@@ -179,7 +184,7 @@ impl Service {
                     Wish::Reload => self.reload(),
                     Wish::Snapshot => self.snapshotter.request(),
                 },
-                () = minute.due() => minute.log(&self.engine, &self.server, &self.counts),
+                () = minute.due() => minute.log(&self.engine, &self.server),
                 () = watchdog.beat() => {}
             }
         }
@@ -208,6 +213,7 @@ impl Service {
 async fn last_snapshot(
     engine: Arc<Engine>,
     snapshotter: Snapshotter,
+    reports: &Reports,
     signals: &mut Signals,
     watchdog: &mut Watchdog,
 ) {
@@ -223,7 +229,7 @@ async fn last_snapshot(
     loop {
         tokio::select! {
             taken = &mut taken => return match taken {
-                Ok(Ok(Some(taken))) => disk::log_snapshot(&taken),
+                Ok(Ok(Some(taken))) => reports.snapshot(&taken),
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => log_no_snapshot(&error),
                 Err(_) => error!("the last snapshot panicked; the journal has everything"),

@@ -1,5 +1,7 @@
 //! The settings a service runs with, and where each came from.
 
+use std::net::SocketAddr;
+
 use super::error::SettingError;
 use super::origin::Origin;
 use super::settings::{Setting, Settings};
@@ -59,17 +61,17 @@ impl Effective {
 
     /// What no value alone can be checked for.
     pub(super) fn check(self) -> Result<Self, SettingError> {
-        self.check_listen()?;
+        self.check_addresses("listen", &self.settings.listen)?;
+        self.check_addresses("metrics-listen", &self.settings.metrics_listen)?;
         self.check_journal()?;
         Ok(self)
     }
 
-    fn check_listen(&self) -> Result<(), SettingError> {
-        let reachable =
-            self.settings.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    fn check_addresses(&self, name: &'static str, addresses: &[SocketAddr]) -> Result<(), SettingError> {
+        let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
         match reachable {
             Some(address) if !self.settings.no_auth => {
-                Err(SettingError::OffLoopback { address: *address, origin: self.origin("listen") })
+                Err(SettingError::OffLoopback { name, address: *address, origin: self.origin(name) })
             }
             _ => Ok(()),
         }

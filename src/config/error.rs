@@ -34,9 +34,11 @@ pub enum SettingError {
     },
     /// Listening there would serve strangers, and nobody said that it may.
     #[error(
-        "listen cannot be `{address}` ({origin}), which others can reach: add --no-auth to serve them all, or write a loopback address such as 127.0.0.1:3519"
+        "{name} cannot be `{address}` ({origin}), which others can reach: add --no-auth to serve them all, or write a loopback address such as 127.0.0.1:3519"
     )]
     OffLoopback {
+        /// The setting.
+        name: &'static str,
         /// The first such address.
         address: SocketAddr,
         /// Where it came from.

@@ -76,6 +76,7 @@ fn a_file_can_hold_every_setting() {
     let file = file(
         r#"
         listen = ["127.0.0.1:1", "[::1]:2"]
+        metrics-listen = ["127.0.0.1:3"]
         no-auth = true
         max-connections = 1_000
         header-timeout = "500ms"
@@ -105,6 +106,7 @@ fn a_file_can_hold_every_setting() {
     let values: Vec<_> = effective.iter().map(|(_, value, _)| value).collect();
     let expected = [
         "127.0.0.1:1,[::1]:2",
+        "127.0.0.1:3",
         "true",
         "1000",
         "500ms",
@@ -149,6 +151,8 @@ fn a_file_may_say_it_otherwise(#[case] line: &str, #[case] name: &str, #[case] v
 #[case("listen", "127.0.0.1:1, [::1]:2", "127.0.0.1:1,[::1]:2")]
 #[case("max-connections", "50,000", "50000")]
 #[case("max-connections", "10_000_000", "10000000")]
+#[case("metrics-listen", "same port", "same port")]
+#[case("metrics-listen", "127.0.0.1:9519,[::1]:9519", "127.0.0.1:9519,[::1]:9519")]
 #[case("ttl", "1s", "1s")]
 #[case("ttl", "1day", "86400s")]
 #[case("grace", "1day", "86400s")]
@@ -195,6 +199,7 @@ fn edges_that_are_taken(#[case] name: &str, #[case] given: &str, #[case] value: 
 #[case("listen", "3519")]
 #[case("listen", "127.0.0.1:70000")]
 #[case("listen", "127.0.0.1:1,")]
+#[case("metrics-listen", "other port")]
 #[case("ttl", "0s")]
 #[case("ttl", "86401s")]
 #[case("ttl", "1500ms")]
@@ -351,6 +356,12 @@ fn another_address_than_loopback_needs_leave(#[case] listen: &str) {
 
     inputs.environment = vec![("HEARTBEAT_NO_AUTH".into(), "true".into())];
     assert!(inputs.load().is_ok());
+}
+
+#[test]
+fn so_do_metrics_on_one() {
+    let said = refusal(&with_flag("metrics-listen", "127.0.0.1:1,0.0.0.0:9519"));
+    assert!(said.starts_with("metrics-listen cannot be `0.0.0.0:9519` (flag --metrics-listen)"), "{said}");
 }
 
 #[rstest]

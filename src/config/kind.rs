@@ -66,6 +66,15 @@ pub(super) const ADDRESSES: Kind<Vec<SocketAddr>> = Kind {
     show: |addresses| addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(","),
 };
 
+/// None is the port that everything else is served on.
+pub(super) const METRICS_ADDRESSES: Kind<Vec<SocketAddr>> = Kind {
+    expected: "an IP address with a port, such as 127.0.0.1:9519, or `same port`",
+    parse: |text| if text == SAME_PORT { Some(Vec::new()) } else { (ADDRESSES.parse)(text) },
+    show: |addresses| if addresses.is_empty() { SAME_PORT.into() } else { (ADDRESSES.show)(addresses) },
+    ..ADDRESSES
+};
+const SAME_PORT: &str = "same port";
+
 pub(super) const TTL: Kind<Ttl> = Kind {
     placeholder: "DURATION",
     expected: "whole seconds with a unit, from 1s to 1day, such as 7s",

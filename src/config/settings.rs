@@ -125,6 +125,10 @@ settings! {
     ["listen", "Network", kind::ADDRESSES]
     listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 3519))];
 
+    /// Address to read metrics from, with /livez and /readyz beside them, instead of /metrics on the same port.
+    ["metrics-listen", "Network", kind::METRICS_ADDRESSES]
+    metrics_listen: Vec<SocketAddr> = Vec::new();
+
     /// Serve everybody who can reach an address other than loopback.
     ["no-auth", "Network", kind::SWITCH]
     no_auth: bool = false;
@@ -239,6 +243,7 @@ mod tests {
             Setting::all().iter().map(|setting| (setting.name, setting.default_text())).collect();
         let expected = [
             ("listen", "127.0.0.1:3519"),
+            ("metrics-listen", "same port"),
             ("no-auth", "false"),
             ("max-connections", "100000"),
             ("header-timeout", "5s"),

@@ -126,6 +126,13 @@ impl Directory {
         Contents::of(&self.path)
     }
 
+    /// Bytes that the file system has left for us, and bytes that it holds.
+    pub fn room(&self) -> Result<(u64, u64), FileError> {
+        let room =
+            rustix::fs::fstatvfs(&self.folder).map_err(FileError::while_doing("look at", &self.path))?;
+        Ok((room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize))
+    }
+
     /// Which file system the directory is on.
     pub fn file_system(&self) -> Result<FileSystem, FileError> {
         file_system_of(&self.folder, &self.path)

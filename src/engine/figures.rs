@@ -37,6 +37,7 @@ pub(crate) struct Counts {
     users: CachePadded<AtomicU64>,
     online: CachePadded<AtomicU64>,
     sessions: CachePadded<AtomicU64>,
+    timeline_bytes: AtomicU64,
     opened: AtomicU64,
     lapsed: AtomicU64,
     left: AtomicU64,
@@ -66,6 +67,14 @@ impl Counts {
     pub fn dropped(&self, sessions: u64) {
         if sessions > 0 {
             self.sessions.fetch_sub(sessions, Ordering::Relaxed);
+        }
+    }
+
+    /// A timeline took so many bytes of the heap and takes so many now.
+    pub fn resized(&self, before: u64, after: u64) {
+        if before != after {
+            // Modulo 2^64, so that one that shrinks is taken off.
+            self.timeline_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
         }
     }
 
@@ -114,6 +123,11 @@ impl Counts {
             self.online.fetch_sub(1, Ordering::Relaxed);
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Bytes of the heap that hold closed sessions.
+    pub fn timeline_bytes(&self) -> u64 {
+        self.timeline_bytes.load(Ordering::Relaxed)
     }
 
     pub fn read(&self, at: UnixSeconds) -> Figures {

@@ -18,22 +18,21 @@ use super::timeline::{Closed, ClosedEnd};
 use crate::journal::{Kind, Slot};
 use crate::time::UnixSeconds;
 
-/// Brings `known` to what `slot`, which is about a session, says.
-pub(super) fn fold(known: &mut User, slot: Slot) {
+/// Brings `known` to what `slot`, which is about a session, says. False if it was stale: what is known contains it already.
+pub(super) fn fold(known: &mut User, slot: Slot) -> bool {
     let Slot { online_at, until, .. } = slot;
     if slot.kind == Kind::Closed {
         if known.live.load().is_some_and(|live| live.online_at == online_at) {
-            return;
+            return false;
         }
         end_by(known, online_at);
-        known.closed.insert(Closed::new(online_at, until, ClosedEnd::Lapsed));
-        return;
+        return known.closed.insert(Closed::new(online_at, until, ClosedEnd::Lapsed));
     }
     let live = known.live.load();
     let last = known.closed.last();
     let latest = live.map(|live| live.online_at).or(last.map(Closed::online_at));
     let until = match latest {
-        Some(latest) if online_at < latest => return,
+        Some(latest) if online_at < latest => return false,
         Some(latest) if online_at == latest => {
             let end = live.map(|live| live.deadline).or_else(|| known.closed.pop().map(Closed::offline_at));
             known.live.replace(None);
@@ -45,19 +44,25 @@ pub(super) fn fold(known: &mut User, slot: Slot) {
         }
     };
     if slot.kind == Kind::Live {
-        known.live.replace(Some(Live { online_at, deadline: until }));
+        let folded = Live { online_at, deadline: until };
+        known.live.replace(Some(folded));
+        live != Some(folded)
     } else {
-        known.closed.push(Closed::new(online_at, until, ClosedEnd::Left));
+        let folded = Closed::new(online_at, until, ClosedEnd::Left);
+        known.closed.push(folded);
+        live.is_some() || last != Some(folded)
     }
 }
 
-/// The commonest case of folding by itself, which needs no exclusive guard: `slot` is about the live session. False if not.
-pub(super) fn extends(known: &User, slot: Slot) -> bool {
-    let Some(live) = known.live.load().filter(|live| live.online_at == slot.online_at) else { return false };
-    if slot.until > live.deadline {
+/// The commonest case of folding by itself, which needs no exclusive guard: `slot` is about the live session. `None` if it is
+/// not, else as [`fold`].
+pub(super) fn extends(known: &User, slot: Slot) -> Option<bool> {
+    let live = known.live.load().filter(|live| live.online_at == slot.online_at)?;
+    let is_later = slot.until > live.deadline;
+    if is_later {
         known.live.extend(live, Live { deadline: slot.until, ..live });
     }
-    true
+    Some(is_later)
 }
 
 /// Ends what opened before `second` no later than then.
@@ -285,6 +290,42 @@ mod tests {
                     prop_assert_eq!(life.shown(&folded), expected.clone(), "from {} over {}", from, slots);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_slot_that_changes_nothing_is_stale() {
+        let second = |after: u32| UnixSeconds::new(NOON + after);
+        let slot = |kind, online_at, until| Slot {
+            kind,
+            user: UserId::new(1),
+            online_at: second(online_at),
+            until: second(until),
+        };
+        let mut known = User::default();
+        for (slot, applied) in [
+            (slot(Kind::Live, 10, 17), true),
+            (slot(Kind::Live, 10, 17), false),
+            (slot(Kind::Live, 10, 16), false),
+            (slot(Kind::Live, 10, 18), true),
+            (slot(Kind::Left, 9, 12), false),
+            (slot(Kind::Left, 10, 15), true),
+            (slot(Kind::Left, 10, 15), false),
+            (slot(Kind::Closed, 1, 5), true),
+            (slot(Kind::Closed, 1, 5), false),
+            (slot(Kind::Closed, 10, 15), false),
+            (slot(Kind::Live, 20, 27), true),
+            (slot(Kind::Closed, 20, 27), false),
+            (slot(Kind::Live, 10, 99), false),
+        ] {
+            let extended = slot.kind == Kind::Live
+                && known.live.load().is_some_and(|live| live.online_at == slot.online_at);
+            assert_eq!(
+                extends(&copy(&known), slot).filter(|_| slot.kind == Kind::Live),
+                extended.then_some(applied)
+            );
+            assert_eq!(fold(&mut known, slot), applied, "{slot:?}");
+            assert!(!fold(&mut known, slot), "{slot:?} a second time");
         }
     }
 }

@@ -140,7 +140,7 @@ impl Engine {
             self.close_lapsed(known, live);
         }
         if has_ended {
-            known.closed.insert(Closed::new(online_at, until, ClosedEnd::Lapsed));
+            self.resize(known, |known| known.closed.insert(Closed::new(online_at, until, ClosedEnd::Lapsed)));
             self.counts.imported();
         } else {
             let live = Live { online_at, deadline: until };

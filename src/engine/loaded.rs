@@ -112,6 +112,7 @@ impl Loaded {
         chain.trim(&replayed.slots)?;
         recovery.segments = chain.segments.len();
         recovery.slots = replayed.verdicts;
+        recovery.stale_slots = replayed.stale;
         // The latest alive second, or a slot that was written after it.
         let alive = latest.second();
         let last_snapshot = Snapshots {

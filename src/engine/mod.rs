@@ -54,7 +54,7 @@ use crate::user_id::UserId;
 pub use figures::Figures;
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
-pub use persist::JournalState;
+pub use persist::{DiskState, JournalState};
 pub use recover::{ChainError, Disk, OpenError, Progress, Recovery};
 pub use snapshots::{SnapshotError, SnapshotTaken};
 pub use snapshotter::{SnapshotPlan, Snapshotter, SnapshotterReport};
@@ -346,7 +346,7 @@ impl Engine {
             let Some(live) = self.close_if_over(known, now) else { return Ok(Leave::NotLive) };
             let left = leave(live, now);
             self.write(user, Kind::Left, left.online_at(), left.offline_at())?;
-            known.closed.push(left);
+            self.push_closed(known, left);
             known.live.replace(None);
             self.counts.left();
             Ok(Leave::Left)
@@ -376,6 +376,7 @@ impl Engine {
             let live = self.close_if_over(known, now);
             let sessions = known.closed.len() as u64 + u64::from(live.is_some());
             self.counts.forgot(sessions, live.is_some());
+            self.counts.resized(known.closed.heap_bytes(), 0);
             (true, Ok(self.shown(known, live, now).count() as u64))
         });
         forgotten.unwrap_or(Ok(0))
@@ -457,9 +458,36 @@ impl Engine {
     }
 
     fn close_lapsed(&self, known: &mut User, live: Live) {
-        known.closed.push(lapse(live));
+        self.push_closed(known, lapse(live));
         known.live.replace(None);
         self.counts.lapsed();
+    }
+
+    fn push_closed(&self, known: &mut User, session: Closed) {
+        self.resize(known, |known| known.closed.push(session));
+    }
+
+    /// Drops what retention does not keep of a timeline.
+    fn retain(&self, known: &mut User, now: UnixSeconds) {
+        self.counts.dropped(self.resize(known, |known| self.retention.apply(known, now)));
+    }
+
+    /// Changes a timeline, and counts what it takes of the heap from then on.
+    fn resize<R>(&self, known: &mut User, change: impl FnOnce(&mut User) -> R) -> R {
+        let before = known.closed.heap_bytes();
+        let changed = change(known);
+        self.counts.resized(before, known.closed.heap_bytes());
+        changed
+    }
+
+    /// Bytes of the heap that hold closed sessions. Constant time.
+    pub fn timeline_bytes(&self) -> u64 {
+        self.counts.timeline_bytes()
+    }
+
+    /// Bytes of the roster's tables. Takes each shard's shared guard in turn.
+    pub fn roster_bytes(&self) -> u64 {
+        self.roster.table_bytes()
     }
 
     fn due(&self, live: Live) -> UnixSeconds {

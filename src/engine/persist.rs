@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::rules::Outage;
 use super::snapshots::SnapshotTaken;
 use super::{Engine, WriteError};
-use crate::directory::{Directory, FileError};
+use crate::directory::{Directory, FileError, Numbered};
 use crate::durability::Durability;
 use crate::journal::{Journal, Kind, Refusal, SLOT_BYTES, Slot};
 use crate::sync::{AtomicU64, Ordering};
@@ -45,12 +45,31 @@ pub struct JournalState {
     pub segment: u64,
     /// Slots in it.
     pub slots: u32,
+    /// Slots written since the start, in all segments.
+    pub written: u64,
     /// How long ago the last sync that succeeded began.
     pub unsynced: Duration,
+    /// Writes are refused once that is longer ago; `None` if the mode sets no limit.
+    pub unsynced_limit: Option<Duration>,
     /// Syncs since the start.
     pub syncs: u64,
     /// Why a write would be refused now.
     pub refusal: Option<Refusal>,
+}
+
+/// What the data directory takes, and what room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskState {
+    /// Segments of the journal, the prepared ones too.
+    pub segments: u64,
+    /// Their length.
+    pub segment_bytes: u64,
+    /// Length of all snapshots.
+    pub snapshot_bytes: u64,
+    /// What the file system has left for us.
+    pub free_bytes: u64,
+    /// What it holds.
+    pub size_bytes: u64,
 }
 
 /// What is known of the snapshots on disk.
@@ -144,7 +163,9 @@ impl Engine {
             durability: journal.durability(),
             segment,
             slots,
+            written: journal.written(),
             unsynced: journal.unsynced(),
+            unsynced_limit: journal.unsynced_limit(),
             syncs: journal.syncs(),
             refusal: journal.refusal(),
         })
@@ -156,16 +177,25 @@ impl Engine {
         persistence.last_taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Length of all segments and snapshots; 0 for an engine that forgets. Reads the directory.
+    /// What is on disk; `None` for an engine that forgets. Reads the directory.
     ///
     /// # Errors
     /// [`FileError`]
-    pub fn disk_bytes(&self) -> Result<u64, FileError> {
-        let Some(persistence) = &self.persistence else { return Ok(0) };
+    pub fn disk_state(&self) -> Result<Option<DiskState>, FileError> {
+        let Some(persistence) = &self.persistence else { return Ok(None) };
         let contents = persistence.directory.list()?;
-        let files = contents.segments.iter().chain(&contents.snapshots);
         // One that is gone meanwhile takes no room.
-        Ok(files.filter_map(|file| file.path.metadata().ok()).map(|file| file.len()).sum())
+        let length = |files: &[Numbered]| {
+            files.iter().filter_map(|file| file.path.metadata().ok()).map(|file| file.len()).sum()
+        };
+        let (free_bytes, size_bytes) = persistence.directory.room()?;
+        Ok(Some(DiskState {
+            segments: contents.segments.len() as u64,
+            segment_bytes: length(&contents.segments),
+            snapshot_bytes: length(&contents.snapshots),
+            free_bytes,
+            size_bytes,
+        }))
     }
 
     /// As if a sync had failed.

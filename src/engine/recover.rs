@@ -154,6 +154,8 @@ pub struct Recovery {
     pub segments: usize,
     /// What stood in their slots.
     pub slots: Verdicts,
+    /// Of the whole ones those that changed nothing: what was known before contained them.
+    pub stale_slots: u64,
     /// Segments whose synced mark could not be read: what is damaged in them counts as torn.
     pub unreadable_marks: Vec<PathBuf>,
     /// Users known now.
@@ -289,7 +291,7 @@ impl Engine {
             at: now,
         });
         for_each_shard(threads, |shard| {
-            let (mut users, mut online, mut sessions) = (0_u64, 0_u64, 0_u64);
+            let (mut users, mut online, mut sessions, mut timeline_bytes) = (0_u64, 0_u64, 0_u64, 0_u64);
             let mut gone = Vec::new();
             engine.roster.walk(shard, |user, known| {
                 for rules in &over {
@@ -307,11 +309,13 @@ impl Engine {
                 users += 1;
                 online += u64::from(live.is_some());
                 sessions += known.closed.len() as u64 + u64::from(live.is_some());
+                timeline_bytes += known.closed.heap_bytes();
             });
             for user in gone {
                 engine.roster.remove_if(user, |_| (true, ()));
             }
             engine.counts.recovered(users, online, sessions);
+            engine.counts.resized(0, timeline_bytes);
         });
         let figures = engine.figures();
         (recovery.users, recovery.online, recovery.sessions) =

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fold::{extends, fold};
@@ -12,6 +13,7 @@ use super::rules_then::RuleChange;
 use super::threads::{for_each_shard, on_threads};
 use crate::damage::ReadError;
 use crate::journal::{Kind, Row, SLOT_BYTES, SLOTS_AT, SegmentFile, Slot, Verdicts};
+use crate::sync::Ordering;
 use crate::time::{Ttl, UnixSeconds};
 
 /// What was found in the segments.
@@ -22,6 +24,8 @@ pub(super) struct Replayed {
     pub outages: Vec<Outage>,
     /// Users who were forgotten.
     pub forgotten: u64,
+    /// Slots about users that changed nothing: what was known contained them.
+    pub stale: u64,
     /// Whole slots in each segment.
     pub slots: Vec<u64>,
 }
@@ -61,9 +65,13 @@ pub(super) fn replay_segments(
         }
         let parts: Vec<&Part> =
             parts.iter_mut().map(|part| &*part.get_mut().unwrap_or_else(PoisonError::into_inner)).collect();
+        let stale = AtomicU64::new(0);
         for_each_shard(parts.len(), |shard| {
-            parts.iter().flat_map(|part| &part.by_shard[shard]).for_each(|&slot| apply(roster, slot));
+            let slots = parts.iter().flat_map(|part| &part.by_shard[shard]);
+            let stale_here = slots.filter(|&&slot| !apply(roster, slot)).count();
+            stale.fetch_add(stale_here as u64, Ordering::Relaxed);
         });
+        replayed.stale += stale.into_inner();
         replayed.slots.push(row.verdicts.good);
         replayed.verdicts += row.verdicts;
         disk.progress.did(segment.header.length);
@@ -118,24 +126,25 @@ pub(super) fn says(slot: Slot, ttl: Ttl) -> UnixSeconds {
     }
 }
 
-fn apply(roster: &Roster, slot: Slot) {
+/// False if it changed nothing.
+fn apply(roster: &Roster, slot: Slot) -> bool {
     if slot.kind == Kind::Forgotten {
-        roster.remove_if(slot.user, |_| (true, ()));
-        return;
+        return roster.remove_if(slot.user, |_| (true, ())).is_some();
     }
     // Nearly every slot extends the session that is live already, and that is one word.
-    if slot.kind == Kind::Live && roster.view(slot.user, |known| extends(known, slot)).unwrap_or(false) {
-        return;
+    if slot.kind == Kind::Live
+        && let Some(is_later) = roster.view(slot.user, |known| extends(known, slot)).flatten()
+    {
+        return is_later;
     }
-    let applied: Result<(), std::convert::Infallible> = roster.change_or_add(slot.user, |place| {
-        match place {
+    let applied: Result<bool, std::convert::Infallible> = roster.change_or_add(slot.user, |place| {
+        Ok(match place {
             Place::Known(known) => fold(known, slot),
             Place::New(added) => fold(added.insert(User::default()), slot),
-        }
-        Ok(())
+        })
     });
     match applied {
-        Ok(()) => {}
+        Ok(applied) => applied,
         Err(never) => match never {},
     }
 }

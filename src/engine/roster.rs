@@ -74,6 +74,12 @@ mod map {
             self.0.insert(user, known);
         }
 
+        /// Bytes of all tables: an entry and a byte of its hash for each place.
+        pub fn table_bytes(&self) -> u64 {
+            let entry = size_of::<(UserId, User)>() as u64 + 1;
+            self.0.shards().iter().map(|shard| shard.read().buckets() as u64 * entry).sum()
+        }
+
         /// Everybody in a shard, under its exclusive guard.
         #[allow(unsafe_code)]
         pub fn walk(&self, shard: usize, mut f: impl FnMut(UserId, &mut User)) {
@@ -156,6 +162,10 @@ mod map {
         }
 
         pub fn reserve(&self, _shard: usize, _users: usize) {}
+
+        pub fn table_bytes(&self) -> u64 {
+            0
+        }
 
         pub fn insert(&self, user: UserId, known: User) {
             self.shard(user).write().expect("no thread panics under the checker").insert(user, known);

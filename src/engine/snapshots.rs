@@ -147,7 +147,7 @@ impl Engine {
         let now = self.clock.now();
         let mut gone: Vec<UserId> = Vec::new();
         self.roster.walk(shard, |user, known| {
-            self.counts.dropped(self.retention.apply(known, now));
+            self.retain(known, now);
             if known.is_empty() {
                 gone.push(user);
                 return;
@@ -166,6 +166,7 @@ impl Engine {
             let is_empty = known.is_empty();
             if is_empty {
                 self.counts.remove_user();
+                self.counts.resized(known.closed.heap_bytes(), 0);
             }
             (is_empty, ())
         });

@@ -105,11 +105,19 @@ impl Timeline {
         self.0.len()
     }
 
-    /// Puts `session` where it belongs, unless it is there already.
-    pub fn insert(&mut self, session: Closed) {
-        if let Err(at) = self.0.binary_search_by_key(&session.online_at(), |known| known.online_at()) {
+    /// What it takes of the heap: 8 bytes a session there is room for, and a header of 16 before them.
+    pub fn heap_bytes(&self) -> u64 {
+        let capacity = self.0.capacity() as u64;
+        if capacity == 0 { 0 } else { 16 + 8 * capacity }
+    }
+
+    /// Puts `session` where it belongs, unless there is one that opened in that second; says whether it did.
+    pub fn insert(&mut self, session: Closed) -> bool {
+        let at = self.0.binary_search_by_key(&session.online_at(), |known| known.online_at());
+        if let Err(at) = at {
             self.0.insert(at, session);
         }
+        at.is_err()
     }
 
     /// The last session that opened in `second` or before it, and the first that opened after it.

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde::Serialize;
@@ -12,8 +13,10 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::error::{Error, JSON, Refused};
+use super::publish;
 use super::query::Common;
 use super::routes::Shared;
+use super::seed::NO_STORE;
 use super::user::json;
 use crate::engine::{SnapshotError, SnapshotTaken};
 
@@ -33,6 +36,13 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Response {
     let reasons = shared.app.unready_reasons();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json(&Readiness { ready: reasons.is_empty(), reasons })).into_response()
+}
+
+/// Everything for Prometheus.
+pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
+    publish::publish(&shared.app);
+    let content_type = HeaderValue::from_static(crate::metrics::TEXT);
+    ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, NO_STORE)], shared.app.metrics.render()).into_response()
 }
 
 /// How many are online, as of the second last swept: a session leaves this count in second deadline + grace + 1.
@@ -82,8 +92,16 @@ pub(super) async fn snapshot(_: Common, State(shared): State<Shared>) -> Result<
         return Err(NOT_TAKEN);
     }
     match taken.await {
-        Ok(Ok(taken)) => Ok(json(&SnapshotReply::from(&taken))),
-        Ok(Err(error)) => Err(refuse_snapshot(error)),
+        Ok(Ok(taken)) => {
+            shared.app.metrics.took_snapshot(&taken);
+            Ok(json(&SnapshotReply::from(&taken)))
+        }
+        Ok(Err(error)) => {
+            if matches!(error, SnapshotError::Journal(_) | SnapshotError::File(_)) {
+                shared.app.metrics.snapshot_failures.increment(1);
+            }
+            Err(refuse_snapshot(error))
+        }
         Err(_panicked) => Err(Error::INTERNAL),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -10,12 +10,15 @@ use tokio::time::Instant;
 use super::body::BodyLimits;
 use super::error::Refused;
 use super::log::ClientLog;
+use super::publish::Published;
+use super::route::{Route, Verb};
 use super::socket::Timeouts;
 use super::stats::{Stats, WorkerStats};
 use crate::config::Settings;
 use crate::durability::Durability;
 use crate::engine::{Engine, Progress, Recovery};
 use crate::journal::Ticket;
+use crate::metrics::{Metrics, RouteNames, number};
 
 pub(super) struct App {
     /// Empty until recovery has finished.
@@ -29,11 +32,41 @@ pub(super) struct App {
     pub body_limits: BodyLimits,
     pub connections_max: u64,
     pub started: Instant,
-    pub workers: Vec<Arc<WorkerStats>>,
+    /// One for each worker, and one for the observer.
+    counted: Vec<Arc<WorkerStats>>,
+    pub metrics: Arc<Metrics>,
+    /// What of the latencies has been given to the metrics.
+    pub published: Mutex<Published>,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
     draining: AtomicBool,
     worker_ended: AtomicBool,
+}
+
+/// Whether requests are counted: not to be, for a measurement of what that costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    On,
+    Off,
+}
+
+fn metrics(settings: &Settings) -> Metrics {
+    let paths = Route::ALL.map(Route::path);
+    let metrics = Metrics::new(RouteNames {
+        all: &paths,
+        bulk: &[Route::HealMany, Route::CheckupMany, Route::LeaveMany].map(Route::path),
+    });
+    for route in Route::ALL {
+        let (verbs, codes) = route.expected();
+        let expected = verbs.iter().flat_map(|verb| codes.iter().map(|&code| (*verb, code)));
+        for (verb, code) in expected.chain([(Verb::Other, "405")]) {
+            metrics.http_requests(route.path(), verb.name(), code).absolute(0);
+        }
+    }
+    metrics.ttl.set(f64::from(settings.ttl.as_seconds()));
+    metrics.snapshot_interval.set(settings.snapshot_interval.as_secs_f64());
+    metrics.connections_max.set(number(settings.max_connections as u64));
+    metrics
 }
 
 /// What is served.
@@ -46,7 +79,13 @@ pub(super) struct Served {
 }
 
 impl App {
-    pub fn new(settings: &Settings, progress: Arc<Progress>) -> Self {
+    pub fn new(settings: &Settings, progress: Arc<Progress>, counting: Counting) -> Self {
+        let stats = || {
+            Arc::new(match counting {
+                Counting::On => WorkerStats::default(),
+                Counting::Off => WorkerStats::uncounted(),
+            })
+        };
         Self {
             served: OnceLock::new(),
             progress,
@@ -61,7 +100,9 @@ impl App {
             },
             connections_max: settings.max_connections as u64,
             started: Instant::now(),
-            workers: (0..settings.threads).map(|_| Arc::default()).collect(),
+            counted: (0..=settings.threads).map(|_| stats()).collect(),
+            metrics: Arc::new(metrics(settings)),
+            published: Mutex::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -118,12 +159,28 @@ impl App {
         Stats {
             accepted: self.accepted.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-            ..Stats::of(&self.workers)
+            ..Stats::of(&self.counted)
         }
     }
 
+    /// The stats of all workers and the observer.
+    pub fn counted(&self) -> &[Arc<WorkerStats>] {
+        &self.counted
+    }
+
+    /// The stats of the workers.
+    pub fn workers(&self) -> &[Arc<WorkerStats>] {
+        self.counted.split_last().map_or(&[], |(_, workers)| workers)
+    }
+
+    /// Those of the observer, which serves the addresses that metrics are read from, if they have some of their own.
+    pub fn observer(&self) -> Option<&Arc<WorkerStats>> {
+        self.counted.last()
+    }
+
+    /// With all workers and the observer.
     pub fn connections(&self) -> u64 {
-        self.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+        self.counted.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
     }
 
     pub fn drain(&self) {

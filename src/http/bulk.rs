@@ -14,9 +14,11 @@ use super::error::{Error, JSON, Refused};
 use super::ids::Form;
 use super::json;
 use super::query::Common;
+use super::route::Route;
 use super::routes::Shared;
 use super::stats::Tally;
 use crate::engine::{Leave, WriteError};
+use crate::metrics::number;
 use crate::user_id::UserId;
 
 /// A batch lets other connections have their turn after so many ids, some 0.1 ms.
@@ -29,7 +31,7 @@ pub(super) async fn heal(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let ids = read_ids(&shared, &headers, body).await.inspect_err(|error| {
+    let ids = read_ids(&shared, Route::HealMany, &headers, body).await.inspect_err(|error| {
         if error.is_about_input() {
             shared.stats.invalid();
         }
@@ -65,7 +67,7 @@ pub(super) async fn checkup(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let ids = read_ids(&shared, &headers, body).await?;
+    let ids = read_ids(&shared, Route::CheckupMany, &headers, body).await?;
     let Served { engine, .. } = shared.app.served()?;
     // 34 bytes a user, with an id of eight digits.
     let mut out = Vec::with_capacity(16 + 34 * ids.len());
@@ -90,7 +92,7 @@ pub(super) async fn leave(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Error> {
-    let ids = read_ids(&shared, &headers, body).await?;
+    let ids = read_ids(&shared, Route::LeaveMany, &headers, body).await?;
     let Served { engine, .. } = shared.app.served().map_err(|refused| shared.refuse(refused))?;
     let mut left = 0;
     for turn in ids.chunks(TURN) {
@@ -104,8 +106,15 @@ pub(super) async fn leave(
     Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"left":{left}}}"#)).into_response())
 }
 
-async fn read_ids(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<UserId>, Error> {
+async fn read_ids(
+    shared: &Shared,
+    route: Route,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<UserId>, Error> {
     let form = Form::of(headers)?;
     let body = body::read(body, shared.app.body_limits).await?;
-    form.parse(&body).inspect_err(|error| shared.app.log.invalid_input(&error.sentence))
+    let ids = form.parse(&body).inspect_err(|error| shared.app.log.invalid_input(&error.sentence))?;
+    shared.app.metrics.batch_ids().of(route.path()).record(number(ids.len() as u64));
+    Ok(ids)
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as HttpBody, Incoming};
@@ -15,6 +16,7 @@ use tower::ServiceExt;
 
 use super::body::{self, Body};
 use super::error::Error;
+use super::route::{Route, Verb};
 use super::seed::{self, Match};
 use super::socket::Socket;
 use super::worker::Worker;
@@ -59,8 +61,9 @@ impl Service<Request<Incoming>> for Dispatch {
             Ok(()) if answer.is_none() => Answer::Later(self.answer_later(request)),
             Ok(()) => Answer::Now(answer),
             Err(panic) => {
-                self.socket.served();
-                Answer::Now(Some(after_panic(&*panic)))
+                let response = after_panic(&*panic);
+                self.served(Route::of(request.uri().path()), &request, &response);
+                Answer::Now(Some(response))
             }
         }
     }
@@ -73,25 +76,38 @@ impl Dispatch {
         if !request.body().is_end_stream() {
             return;
         }
-        match seed::match_request(request) {
+        let route = match self.worker.match_request(request) {
             // Later: this thread has other connections to serve until the disk has answered.
-            Match::Ask(ask) if self.worker.must_wait(ask) => {}
+            Match::Ask(ask) if self.worker.must_wait(ask) => return,
             Match::Ask(ask) => {
-                self.socket.served();
                 *answer = Some(self.worker.answer(ask, std::mem::take(request.headers_mut())));
+                ask.route()
             }
             Match::Refused(error, allow) => {
-                self.socket.served();
                 *answer = Some(self.worker.refuse(request, error, allow));
+                Route::of(request.uri().path())
             }
-            Match::Other => {}
+            Match::Other => return,
+        };
+        if let Some(response) = answer {
+            self.served(route, request, response);
         }
+    }
+
+    #[inline]
+    fn served(&self, route: Route, request: &Request<Incoming>, response: &Response<Body>) {
+        self.socket.served(route);
+        self.worker.stats.answered(route, Verb::of(request.method()), response.status());
     }
 
     fn answer_later(&self, request: Request<Incoming>) -> Later {
         let is_complete = request.body().is_end_stream();
-        self.socket.serving();
+        let (route, verb) = (Route::of(request.uri().path()), Verb::of(request.method()));
+        self.socket.serving(route);
         let (worker, socket) = (Rc::clone(&self.worker), self.socket.clone());
+        let stats = Arc::clone(&worker.stats);
+        // Also when the client goes away first.
+        let in_flight = stats.wait();
         let framing = if is_complete { Ok(()) } else { seed::check_framing(&request, &socket) };
         let answer = CatchPanic(Box::pin(async move {
             if let Err(error) = framing {
@@ -101,13 +117,25 @@ impl Dispatch {
         }));
         Box::pin(async move {
             let response = answer.await;
+            drop(in_flight);
             socket.answered(!is_complete);
+            stats.answered(route, verb, response.status());
             response
         })
     }
 }
 
 impl Worker {
+    /// Where metrics are read, nobody is healed.
+    #[inline]
+    fn match_request(&self, request: &Request<Incoming>) -> Match {
+        if self.only_observes {
+            return seed::check_host(request)
+                .map_or_else(|error| Match::Refused(error, None), |()| Match::Other);
+        }
+        seed::match_request(request)
+    }
+
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         match self.router.clone().oneshot(request.map(axum::body::Body::new)).await {
             Ok(response) => response.map(Body::Axum),
@@ -117,7 +145,7 @@ impl Worker {
 
     /// A heal means nothing to its body, but takes effect only when the body has arrived: half a request heals nobody.
     async fn answer_with_body(&self, mut request: Request<Incoming>) -> Response<Body> {
-        match seed::match_request(&request) {
+        match self.match_request(&request) {
             Match::Other => self.route(request).await,
             Match::Refused(error, allow) => self.refuse(&mut request, error, allow),
             Match::Ask(ask) => {

@@ -8,6 +8,8 @@
 //!   dispatch    request → response; catches panics
 //!   seed        the original three endpoints, by hand
 //!   routes      everything else, on axum: bulk, one user, export and import (transfer), health and orders (admin), status
+//!   route       the paths there are, as metrics name them
+//!   publish     what the workers (stats) and the engine have counted, into metrics
 //! ```
 //!
 //! On the path of a heal there is no middleware, no span and no timer of its own; it is counted in its handler.
@@ -26,7 +28,9 @@ mod ids;
 mod json;
 mod log;
 mod openapi;
+mod publish;
 mod query;
+mod route;
 mod routes;
 mod seed;
 mod server;

@@ -49,6 +49,7 @@ pub(super) async fn openapi() -> Response {
         livez,
         healthz,
         readyz,
+        metrics,
         status,
         description
     )
@@ -193,6 +194,8 @@ calls! {
         (), [(status = 200, body = Live)];
     readyz: get "/readyz", "Whether heals are taken.",
         (), [(status = 200, body = Readiness), (status = 503, body = Readiness)];
+    metrics: get "/metrics", "All metrics, as Prometheus reads them. Not here if the setting metrics-listen gives them an address of their own.",
+        (), [(status = 200, content_type = "text/plain", body = String)];
     status: get "/v1/status", "What runs and how it is doing.",
         (), [(status = 200, body = Status), (status = 503, body = Refusal)];
     description: get "/openapi.json", "This description.",

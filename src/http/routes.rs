@@ -12,6 +12,7 @@ use hyper::Method;
 
 use super::app::App;
 use super::error::{Error, JSON, Refused};
+use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
 use super::{admin, bulk, openapi, status, transfer, user};
@@ -33,21 +34,47 @@ impl Shared {
     }
 }
 
-pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
+pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsAt) -> Router {
+    let routes = Router::new()
+        .route(Route::HealMany.path(), post(bulk::heal))
+        .route(Route::CheckupMany.path(), post(bulk::checkup))
+        .route(Route::LeaveMany.path(), post(bulk::leave))
+        .route(Route::User.path(), get(user::profile).delete(user::forget))
+        .route(Route::Online.path(), get(admin::online))
+        .route(Route::Status.path(), get(status::status))
+        .route(Route::Export.path(), get(transfer::export))
+        .route(Route::Import.path(), post(transfer::import))
+        .route(Route::Snapshot.path(), post(admin::snapshot))
+        .route(Route::Openapi.path(), get(openapi::openapi))
+        .merge(if metrics == MetricsAt::SamePort { health().merge(metrics_alone()) } else { health() });
+    finish(routes, app, stats)
+}
+
+/// What is served where metrics have addresses of their own.
+pub(super) fn observer(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
+    finish(health().merge(metrics_alone()), app, stats)
+}
+
+/// Where metrics are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MetricsAt {
+    SamePort,
+    OtherPort,
+}
+
+fn health() -> Router<Shared> {
     Router::new()
-        .route("/v1/heal", post(bulk::heal))
-        .route("/v1/checkup", post(bulk::checkup))
-        .route("/v1/leave", post(bulk::leave))
-        .route("/v1/users/{user_id}", get(user::profile).delete(user::forget))
-        .route("/v1/online", get(admin::online))
-        .route("/v1/status", get(status::status))
-        .route("/v1/export", get(transfer::export))
-        .route("/v1/import", post(transfer::import))
-        .route("/v1/admin/snapshot", post(admin::snapshot))
-        .route("/livez", get(admin::livez))
-        .route("/healthz", get(admin::livez))
-        .route("/readyz", get(admin::readyz))
-        .route("/openapi.json", get(openapi::openapi))
+        .route(Route::Livez.path(), get(admin::livez))
+        .route(Route::Healthz.path(), get(admin::livez))
+        .route(Route::Readyz.path(), get(admin::readyz))
+}
+
+fn metrics_alone() -> Router<Shared> {
+    Router::new().route(Route::Metrics.path(), get(admin::metrics))
+}
+
+fn finish(routes: Router<Shared>, app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
+    routes
         .fallback(|| async { Error::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Error::METHOD })
         .layer(middleware::from_fn(do_not_store))

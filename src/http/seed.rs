@@ -12,6 +12,7 @@ use super::app::Served;
 use super::body::Body;
 use super::error::{Error, JSON, Refused};
 use super::json;
+use super::route::Route;
 use super::socket::Socket;
 use super::worker::Worker;
 use crate::engine::{Engine, Heal, Leave, WriteError};
@@ -72,6 +73,14 @@ impl Ask {
     pub const fn is_write(self) -> bool {
         matches!(self, Self::Heal(_) | Self::Leave(_))
     }
+
+    pub const fn route(self) -> Route {
+        match self {
+            Self::Heal(_) | Self::Leave(_) => Route::Heal,
+            Self::Checkup(_) => Route::Checkup,
+            Self::HeartRhythm(_) => Route::HeartRhythm,
+        }
+    }
 }
 
 /// What the match makes of a request.
@@ -105,7 +114,7 @@ pub(super) fn match_request(request: &Request<Incoming>) -> Match {
 }
 
 /// RFC 9112, section 3.2: a request without a Host header, or with more than one, is refused.
-fn check_host(request: &Request<Incoming>) -> Result<(), Error> {
+pub(super) fn check_host(request: &Request<Incoming>) -> Result<(), Error> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), None) => Ok(()),

@@ -11,8 +11,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,13 +24,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::app::App;
+use super::app::{App, Counting};
 use super::log::Limit;
-use super::routes;
+use super::publish;
+use super::routes::{self, MetricsAt};
 use super::stats::{Stats, WorkerStats};
 use super::worker::{self, Order, Worker};
 use crate::config::Settings;
 use crate::engine::{Engine, Progress, Recovery};
+use crate::metrics::Metrics;
 
 /// After a failed accept (no descriptors left, as a rule) the next waits so long, then twice as long, up to the second.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -38,6 +40,8 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted: when a gateway comes back, its clients all come at once, and whoever finds the
 /// queue full tries again a second later. The kernel takes the lesser of this and `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
+/// Most connections at the addresses that only metrics are read from.
+const OBSERVERS_MAX: u64 = 256;
 /// How often a draining server looks whether its connections have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
@@ -66,11 +70,30 @@ pub enum StartError {
 pub struct Server {
     app: Arc<App>,
     addresses: Vec<SocketAddr>,
+    metrics_addresses: Vec<SocketAddr>,
+    /// All workers, and the observer.
     workers: Vec<UnboundedSender<Order>>,
     threads: Vec<JoinHandle<()>>,
-    /// Dropped, it ends the acceptor, which closes the listeners.
+    /// Dropped, it ends the acceptors, which close the listeners.
     accepting: Option<watch::Sender<()>>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptors: Vec<JoinHandle<()>>,
+    publisher: Option<Publisher>,
+}
+
+/// The thread that publishes metrics. It ends when this is dropped.
+struct Publisher {
+    ended: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        drop(self.ended.take());
+        if let Some(thread) = self.thread.take() {
+            // It catches its own panics.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Server {
@@ -94,7 +117,18 @@ impl Server {
         settings: &Settings,
         more: &Router,
     ) -> Result<Self, StartError> {
-        let server = Self::listen_with_routes(settings, Arc::default(), more)?;
+        let server = Self::listen_with_routes(settings, Arc::default(), more, Counting::On)?;
+        server.serve(engine, None);
+        Ok(server)
+    }
+
+    /// As [`Server::start`], but requests are not counted and metrics not published: for measuring what that costs.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    #[doc(hidden)]
+    pub fn start_uncounted(engine: Arc<Engine>, settings: &Settings) -> Result<Self, StartError> {
+        let server = Self::listen_with_routes(settings, Arc::default(), &Router::new(), Counting::Off)?;
         server.serve(engine, None);
         Ok(server)
     }
@@ -105,49 +139,83 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn listen(settings: &Settings, progress: Arc<Progress>) -> Result<Self, StartError> {
-        Self::listen_with_routes(settings, progress, &Router::new())
+        Self::listen_with_routes(settings, progress, &Router::new(), Counting::On)
     }
 
     fn listen_with_routes(
         settings: &Settings,
         progress: Arc<Progress>,
         more: &Router,
+        counting: Counting,
     ) -> Result<Self, StartError> {
-        let app = Arc::new(App::new(settings, progress));
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for &address in &settings.listen {
-            let listen = |source| StartError::Listen { address, source };
-            let listener = bind(address).map_err(listen)?;
-            addresses.push(listener.local_addr().map_err(listen)?);
-            listeners.push(listener);
-        }
+        let app = Arc::new(App::new(settings, progress, counting));
+        let (listeners, addresses) = bind_all(&settings.listen)?;
+        let (metrics_listeners, metrics_addresses) = bind_all(&settings.metrics_listen)?;
+        let (accepting, stopped) = watch::channel(());
         let mut server = Self {
             app: Arc::clone(&app),
             addresses,
+            metrics_addresses,
             workers: Vec::new(),
             threads: Vec::new(),
-            accepting: None,
-            acceptor: None,
+            accepting: Some(accepting),
+            acceptors: Vec::new(),
+            publisher: None,
         };
-        for (index, stats) in app.workers.iter().enumerate() {
-            let (orders, received) = unbounded_channel();
-            let router = routes::router(&app, stats).merge(Router::clone(more));
-            let worker = Worker { app: Arc::clone(&app), stats: Arc::clone(stats), router };
-            let thread = spawn(&format!("worker-{index}"), |runtime| {
-                Ok(move || worker::run(&runtime, worker, received))
-            })?;
-            server.workers.push(orders);
-            server.threads.push(thread);
+        let metrics_at =
+            if metrics_listeners.is_empty() { MetricsAt::SamePort } else { MetricsAt::OtherPort };
+        let mut workers = Vec::new();
+        for (index, stats) in app.workers().iter().enumerate() {
+            let router = routes::router(&app, stats, metrics_at).merge(Router::clone(more));
+            workers.push(server.start_worker(&format!("worker-{index}"), stats, router, false)?);
         }
-        let (accepting, stopped) = watch::channel(());
-        let acceptor = Acceptor { app, workers: server.workers.clone() };
-        server.acceptor = Some(spawn("acceptor", |runtime| {
+        let limit = app.connections_max;
+        server.start_acceptor(
+            "acceptor",
+            Acceptor { app: Arc::clone(&app), workers, limit },
+            listeners,
+            &stopped,
+        )?;
+        if let Some(stats) = app.observer().filter(|_| metrics_at == MetricsAt::OtherPort) {
+            let router = routes::observer(&app, stats);
+            let workers = vec![server.start_worker("observer", stats, router, true)?];
+            let acceptor = Acceptor { app: Arc::clone(&app), workers, limit: OBSERVERS_MAX };
+            server.start_acceptor("metrics-acceptor", acceptor, metrics_listeners, &stopped)?;
+        }
+        if counting == Counting::On {
+            server.publisher = Some(start_publisher(&app)?);
+        }
+        Ok(server)
+    }
+
+    fn start_worker(
+        &mut self,
+        name: &str,
+        stats: &Arc<WorkerStats>,
+        router: Router,
+        only_observes: bool,
+    ) -> Result<(UnboundedSender<Order>, Arc<WorkerStats>), StartError> {
+        let (orders, received) = unbounded_channel();
+        let worker = Worker { app: Arc::clone(&self.app), stats: Arc::clone(stats), router, only_observes };
+        let thread = spawn(name, |runtime| Ok(move || worker::run(&runtime, worker, received)))?;
+        self.workers.push(orders.clone());
+        self.threads.push(thread);
+        Ok((orders, Arc::clone(stats)))
+    }
+
+    fn start_acceptor(
+        &mut self,
+        name: &str,
+        acceptor: Acceptor,
+        listeners: Vec<TcpListener>,
+        stopped: &watch::Receiver<()>,
+    ) -> Result<(), StartError> {
+        let stopped = stopped.clone();
+        self.acceptors.push(spawn(name, |runtime| {
             let listeners = register(&runtime, listeners)?;
             Ok(move || acceptor.run(&runtime, listeners, &stopped))
         })?);
-        server.accepting = Some(accepting);
-        Ok(server)
+        Ok(())
     }
 
     /// Serves `engine` from now on; `recovery` is what `/v1/status` tells of how it came about. Called again, it changes nothing.
@@ -160,6 +228,16 @@ impl Server {
         &self.addresses
     }
 
+    /// Where metrics are read, if that is not the same port.
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        &self.metrics_addresses
+    }
+
+    /// The metrics that it serves, for whoever has something to count.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.app.metrics)
+    }
+
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
         self.app.stats()
@@ -167,14 +245,14 @@ impl Server {
 
     /// How many connections each worker has.
     pub fn connections_by_worker(&self) -> Vec<u64> {
-        self.app.workers.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
+        self.app.workers().iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
     }
 
     /// `/readyz` says no from now on, the listeners close, and each connection ends with the request that it is serving.
     pub fn draining(&mut self) {
         self.app.drain();
         drop(self.accepting.take());
-        if let Some(acceptor) = self.acceptor.take() {
+        for acceptor in self.acceptors.drain(..) {
             // It has printed its own panic, and there is nothing to do about it now.
             let _ = acceptor.join();
         }
@@ -206,6 +284,17 @@ impl Drop for Server {
     }
 }
 
+/// The listeners, and where they listen: with the port that was given for port 0.
+fn bind_all(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let bound = addresses.iter().map(|&address| {
+        let listen = |source| StartError::Listen { address, source };
+        let listener = bind(address).map_err(listen)?;
+        let bound = listener.local_addr().map_err(listen)?;
+        Ok((listener, bound))
+    });
+    Ok(bound.collect::<Result<Vec<_>, StartError>>()?.into_iter().unzip())
+}
+
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -227,6 +316,17 @@ fn spawn<Run: FnOnce() + Send + 'static>(
         .map_err(|source| StartError::Thread { name: name.into(), source })
 }
 
+fn start_publisher(app: &Arc<App>) -> Result<Publisher, StartError> {
+    let name = "metrics";
+    let (ended, end) = mpsc::channel();
+    let app = Arc::clone(app);
+    let thread = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || publish::run(&app, &end))
+        .map_err(|source| StartError::Thread { name: name.into(), source })?;
+    Ok(Publisher { ended: Some(ended), thread: Some(thread) })
+}
+
 fn register(runtime: &Runtime, listeners: Vec<TcpListener>) -> io::Result<Vec<tokio::net::TcpListener>> {
     let _entered = runtime.enter();
     listeners.into_iter().map(tokio::net::TcpListener::from_std).collect()
@@ -234,7 +334,10 @@ fn register(runtime: &Runtime, listeners: Vec<TcpListener>) -> io::Result<Vec<to
 
 struct Acceptor {
     app: Arc<App>,
-    workers: Vec<UnboundedSender<Order>>,
+    /// To whom it hands connections.
+    workers: Vec<(UnboundedSender<Order>, Arc<WorkerStats>)>,
+    /// Most connections that they may have together.
+    limit: u64,
 }
 
 impl Acceptor {
@@ -279,15 +382,11 @@ impl Acceptor {
     }
 
     fn hand_over(&self, stream: TcpStream, log: &Limit) {
-        if self.app.connections() >= self.app.connections_max {
+        if self.connections() >= self.limit {
             self.app.refused.fetch_add(1, Ordering::Relaxed);
             if let Some(count) = log.pass() {
-                let limit = self.app.connections_max;
-                tracing::warn!(
-                    limit,
-                    count,
-                    "connections were refused: as many are open as the setting max-connections allows"
-                );
+                let limit = self.limit;
+                tracing::warn!(limit, count, "connections were refused: as many are open as may be");
             }
             return;
         }
@@ -309,11 +408,13 @@ impl Acceptor {
         }
     }
 
+    fn connections(&self) -> u64 {
+        self.workers.iter().map(|(_, stats)| stats.connections.load(Ordering::Relaxed)).sum()
+    }
+
     /// Of the workers that run. One that has ended has no connections, and would otherwise be given all.
-    fn fewest_connections(&self) -> Option<(&UnboundedSender<Order>, &WorkerStats)> {
-        let workers = self.workers.iter().zip(self.app.workers.iter().map(Arc::as_ref));
-        workers
-            .filter(|(orders, _)| !orders.is_closed())
-            .min_by_key(|(_, stats)| stats.connections.load(Ordering::Relaxed))
+    fn fewest_connections(&self) -> Option<&(UnboundedSender<Order>, Arc<WorkerStats>)> {
+        let workers = self.workers.iter().filter(|(orders, _)| !orders.is_closed());
+        workers.min_by_key(|(_, stats)| stats.connections.load(Ordering::Relaxed))
     }
 }

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::heads::Heads;
+use super::route::Route;
 use super::stats::{LATENCY_SAMPLE, WorkerStats};
 
 /// Responses are handed to the kernel early once this many bytes are waiting.
@@ -74,6 +75,8 @@ struct Inner {
     written: usize,
     reads: u32,
     sampled: Option<Instant>,
+    /// Of the request served last.
+    route: Route,
     peer_closed: bool,
     timed_out: bool,
 }
@@ -100,23 +103,29 @@ impl Socket {
             written: 0,
             reads: 0,
             sampled: None,
+            route: Route::Other,
             peer_closed: false,
             timed_out: false,
         })))
     }
 
     /// A complete head has arrived and its request is being served.
-    pub fn serving(&self) {
-        let mut inner = self.0.borrow_mut();
-        inner.phase = Phase::Serving;
-        inner.answered = false;
+    pub fn serving(&self, route: Route) {
+        self.set(route, false);
     }
 
     /// A complete request has come and been answered at once.
-    pub fn served(&self) {
+    #[inline]
+    pub fn served(&self, route: Route) {
+        self.set(route, true);
+    }
+
+    #[inline]
+    fn set(&self, route: Route, answered: bool) {
         let mut inner = self.0.borrow_mut();
         inner.phase = Phase::Serving;
-        inner.answered = true;
+        inner.route = route;
+        inner.answered = answered;
     }
 
     /// The request has been answered.
@@ -248,7 +257,7 @@ impl Inner {
             self.out.shrink_to(OUT_IDLE);
             self.written = 0;
             if let Some(read_at) = self.sampled.take() {
-                self.stats.took(read_at.elapsed());
+                self.stats.took(self.route, read_at.elapsed());
             }
         }
         Poll::Ready(Ok(()))

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper::StatusCode;
+
 use super::error::Refused;
+use super::route::{CODES_AND_OTHERS, ROUTES, Route, VERBS, Verb, code_index};
 use crate::engine::Heal;
 
 /// Heals by what they did.
@@ -37,7 +40,7 @@ pub struct Stats {
     pub accepted: u64,
     /// Connections closed at once because there were too many.
     pub refused: u64,
-    /// From reading a request to handing its response to the kernel, for one read in [`LATENCY_SAMPLE`].
+    /// From reading a request to handing its response to the kernel, for one read in [`LATENCY_SAMPLE`], on all routes.
     pub latency: LatencySnapshot,
 }
 
@@ -84,6 +87,14 @@ impl LatencySnapshot {
             }
         }
         None
+    }
+
+    /// How many took how long: a latency from the middle of each bucket, and its count.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        self.0.iter().enumerate().filter(|(_, count)| **count > 0).map(|(index, &count)| {
+            let start = index.checked_sub(1).map_or(Duration::ZERO, bucket_end);
+            ((start + bucket_end(index)) / 2, count)
+        })
     }
 
     fn add(&mut self, other: &[AtomicU64; BUCKETS]) {
@@ -149,7 +160,12 @@ pub(super) struct WorkerStats {
     heals: [AtomicU64; KINDS],
     /// Written by the acceptor, which adds, and the worker, which subtracts.
     pub connections: AtomicU64,
-    latency: [AtomicU64; BUCKETS],
+    /// By route, method and status.
+    requests: Box<[AtomicU64; ROUTES * VERBS * CODES_AND_OTHERS]>,
+    in_flight: AtomicU64,
+    latency: Box<[[AtomicU64; BUCKETS]; ROUTES]>,
+    /// False only where it is measured what counting costs.
+    is_counting: bool,
 }
 
 impl Default for WorkerStats {
@@ -158,12 +174,61 @@ impl Default for WorkerStats {
         Self {
             heals: std::array::from_fn(none),
             connections: AtomicU64::new(0),
-            latency: std::array::from_fn(none),
+            requests: Box::new(std::array::from_fn(none)),
+            in_flight: AtomicU64::new(0),
+            latency: Box::new(std::array::from_fn(|_| std::array::from_fn(none))),
+            is_counting: true,
         }
     }
 }
 
 impl WorkerStats {
+    /// Stats that stay at 0, but for connections and heals.
+    pub fn uncounted() -> Self {
+        Self { is_counting: false, ..Self::default() }
+    }
+
+    /// A request has been answered.
+    #[inline]
+    pub fn answered(&self, route: Route, verb: Verb, status: StatusCode) {
+        if self.is_counting {
+            add(&self.requests[request_index(route, verb, code_index(status))], 1);
+        }
+    }
+
+    /// Requests answered, for each route, method and status (see [`code_name`](super::route::code_name)) that there were any.
+    pub fn requests(workers: &[Arc<Self>]) -> impl Iterator<Item = (Route, Verb, usize, u64)> {
+        Route::ALL.into_iter().flat_map(move |route| {
+            Verb::ALL.into_iter().flat_map(move |verb| {
+                (0..CODES_AND_OTHERS).filter_map(move |code| {
+                    let index = request_index(route, verb, code);
+                    let count =
+                        workers.iter().map(|worker| worker.requests[index].load(Ordering::Relaxed)).sum();
+                    (count > 0).then_some((route, verb, code, count))
+                })
+            })
+        })
+    }
+
+    /// How long requests on `route` took.
+    pub fn latency(workers: &[Arc<Self>], route: Route) -> LatencySnapshot {
+        let mut latency = LatencySnapshot::default();
+        for worker in workers {
+            latency.add(&worker.latency[route as usize]);
+        }
+        latency
+    }
+
+    /// A request that is not answered at once; until what this gives is dropped.
+    pub fn wait(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     pub fn healed(&self, heal: Result<Heal, Refused>) {
         add(&self.heals[kind(heal)], 1);
     }
@@ -178,13 +243,26 @@ impl WorkerStats {
         add(&self.heals[INVALID], 1);
     }
 
-    pub fn took(&self, latency: Duration) {
-        add(&self.latency[bucket_of(latency)], 1);
+    pub fn took(&self, route: Route, latency: Duration) {
+        add(&self.latency[route as usize][bucket_of(latency)], 1);
     }
 
     fn tally(&self) -> Tally {
         Tally(std::array::from_fn(|kind| self.heals[kind].load(Ordering::Relaxed)))
     }
+}
+
+/// A request in flight.
+pub(super) struct InFlight(Arc<WorkerStats>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn request_index(route: Route, verb: Verb, code: usize) -> usize {
+    (route as usize * VERBS + verb as usize) * CODES_AND_OTHERS + code
 }
 
 /// There is one writer, so nothing can come between the load and the store.
@@ -200,7 +278,9 @@ impl Stats {
         for worker in workers {
             tally += worker.tally();
             stats.connections += worker.connections.load(Ordering::Relaxed);
-            stats.latency.add(&worker.latency);
+            for route in &*worker.latency {
+                stats.latency.add(route);
+            }
         }
         Self { heals: tally.counts(), ..stats }
     }
@@ -234,9 +314,9 @@ mod tests {
     fn a_quantile_covers_its_share() {
         let worker = Arc::new(WorkerStats::default());
         for _ in 0..99 {
-            worker.took(Duration::from_micros(10));
+            worker.took(Route::Heal, Duration::from_micros(10));
         }
-        worker.took(Duration::from_millis(50));
+        worker.took(Route::Heal, Duration::from_millis(50));
 
         let stats = Stats::of(&[worker]);
 

@@ -22,6 +22,10 @@ use crate::time::UnixSeconds;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     version: &'static str,
+    /// Of which the binary was built; `unknown` if it was not built from a repository.
+    commit: &'static str,
+    /// What built it.
+    rustc: &'static str,
     uptime_seconds: u64,
     users: u64,
     online: u64,
@@ -177,6 +181,8 @@ pub(super) async fn status(_: Common, State(shared): State<Shared>) -> Result<Re
     let disk_bytes = if journal.is_some() { disk_bytes(served).await } else { None };
     Ok(json(&Status {
         version: env!("CARGO_PKG_VERSION"),
+        commit: env!("HEARTBEAT_COMMIT"),
+        rustc: env!("HEARTBEAT_RUSTC"),
         uptime_seconds: shared.app.started.elapsed().as_secs(),
         users: figures.users,
         online: figures.online,
@@ -198,5 +204,7 @@ pub(super) async fn status(_: Common, State(shared): State<Shared>) -> Result<Re
 /// A disk that hangs must not take the worker with it.
 async fn disk_bytes(served: &Served) -> Option<u64> {
     let engine = Arc::clone(&served.engine);
-    tokio::task::spawn_blocking(move || engine.disk_bytes().ok()).await.ok().flatten()
+    let state =
+        tokio::task::spawn_blocking(move || engine.disk_state().ok().flatten()).await.ok().flatten()?;
+    Some(state.segment_bytes + state.snapshot_bytes)
 }

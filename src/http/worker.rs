@@ -24,6 +24,8 @@ pub(super) struct Worker {
     pub app: Arc<App>,
     pub stats: Arc<WorkerStats>,
     pub router: Router,
+    /// It serves its router and not the original endpoints.
+    pub only_observes: bool,
 }
 
 /// What a worker is told. When nobody is left to tell it anything, it ends, and its connections with it.

@@ -87,6 +87,8 @@ pub enum JournalReport {
     NotPrepared(io::Error),
     /// It could be prepared again.
     PreparedAgain,
+    /// Something was synced, which took so long.
+    Synced(Duration),
     /// A sync failed: from now on writes are refused.
     SyncFailed(io::Error),
     /// A thread panicked: a bug of ours. It goes on after a pause.
@@ -123,6 +125,8 @@ struct State {
     /// The segment that is written to.
     current: ArcSwap<Segment>,
     syncs: Syncs,
+    /// The number of a segment, and how many slots were written before its first. Only the syncer changes it.
+    counted: Mutex<(u64, u64)>,
     /// A sync has failed.
     failed: AtomicBool,
     /// When the last sync that succeeded began, on the coarse monotonic clock, in ms.
@@ -157,6 +161,7 @@ impl Journal {
         let state = Arc::new(State {
             plan,
             current: ArcSwap::new(Arc::clone(&first)),
+            counted: Mutex::new((first.number, 0)),
             syncs: Syncs::default(),
             failed: AtomicBool::new(false),
             synced_at: AtomicU64::new(coarse_millis()),
@@ -219,6 +224,20 @@ impl Journal {
     pub fn position(&self) -> (u64, u32) {
         let current = self.state.current.load();
         (current.number, current.reserved())
+    }
+
+    /// Slots written since the start. Those in a segment that has just come into service count once the syncer has seen it, a
+    /// second later at most.
+    pub fn written(&self) -> u64 {
+        let (number, before) = *self.state.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (current, slots) = self.position();
+        before + if current == number { u64::from(slots) } else { 0 }
+    }
+
+    /// How long ago a sync may have begun, with writes still taken; `None` if it does not matter.
+    pub fn unsynced_limit(&self) -> Option<Duration> {
+        let limit = self.state.overdue_after;
+        (limit != u64::MAX).then(|| Duration::from_millis(limit))
     }
 
     /// How long ago the last sync that succeeded began.

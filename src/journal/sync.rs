@@ -229,13 +229,16 @@ impl Syncer {
 
     /// One generation.
     fn sync(&mut self) {
-        let began_at = coarse_millis();
+        let (began_at, start) = (coarse_millis(), Instant::now());
         let generation = self.state.syncs.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let outcome = if self.state.failed.load(Ordering::Acquire) { None } else { Some(self.sync_held()) };
         match outcome {
-            Some(Ok(())) => {
+            Some(Ok(files)) => {
                 self.state.synced_at.store(began_at, Ordering::Release);
                 self.state.syncs.end(generation, true);
+                if files > 0 {
+                    (self.state.plan.report)(JournalReport::Synced(start.elapsed()));
+                }
                 self.populate();
             }
             Some(Err(error)) => {
@@ -259,8 +262,10 @@ impl Syncer {
         }
     }
 
-    fn sync_held(&mut self) -> io::Result<()> {
+    /// Gives how many files there was something to sync in.
+    fn sync_held(&mut self) -> io::Result<u32> {
         self.hold_up_to_current();
+        let mut files = 0;
         for held in &mut self.held {
             let segment = &held.segment;
             // Everything reserved had been seen committed before the last sync of this segment.
@@ -274,8 +279,9 @@ impl Syncer {
             }
             held.synced = committed;
             segment.set(Mark::Synced, committed);
+            files += 1;
         }
-        Ok(())
+        Ok(files)
     }
 
     /// The kernel has dropped what it could not write, and calls those pages clean: a sync that succeeded later would say
@@ -294,6 +300,10 @@ impl Syncer {
             .filter(|last| last.segment.number < current)
             .and_then(|last| last.segment.next().cloned())
         {
+            if let Some(last) = self.held.back() {
+                let mut counted = self.state.counted.lock().unwrap_or_else(PoisonError::into_inner);
+                *counted = (next.number, counted.1 + u64::from(last.segment.reserved()));
+            }
             self.held.push_back(Held::new(next));
         }
     }
