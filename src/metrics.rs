@@ -105,7 +105,7 @@ by_label! {
 }
 by_label! {
     /// What failed about the journal.
-    JournalOperations, register_counter -> Counter, "op": prepare sync
+    JournalOperations, register_counter -> Counter, "op": prepare sync remove
 }
 by_label! {
     /// Slots by what replaying them came to.
@@ -212,7 +212,7 @@ metrics! {
     describe_histogram sync_duration: Histogram = "heartbeat_journal_sync_duration_seconds", Seconds,
         "How long a sync of the journal took.", SYNC;
     describe_counter journal_errors: JournalOperations = "heartbeat_journal_errors_total", Count,
-        "What failed about the journal: preparing a segment (told once until it works again), syncing.";
+        "What failed about the journal: preparing a segment (told once until it works again), syncing, removing what a snapshot has made needless.";
     describe_gauge journal_accepting: Gauge = "heartbeat_journal_accepting", Count,
         "1 while the journal takes writes, 0 while it refuses them.";
 
@@ -360,6 +360,7 @@ impl Metrics {
     pub fn took_snapshot(&self, taken: &SnapshotTaken) {
         self.snapshot_duration.record(taken.elapsed);
         self.snapshot_shard_hold.record(taken.longest_hold);
+        self.journal_errors.remove.increment(u64::from(taken.not_removed.is_some()));
     }
 
     /// Takes the samples of histograms together. Once a second: until then each is kept by itself.

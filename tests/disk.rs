@@ -115,28 +115,28 @@ fn segments(folder: &Path) -> usize {
     files.filter(|file| file.extension().is_some_and(|extension| extension == "seg")).count()
 }
 
-/// The directory is gone, and with it the room for another segment.
-fn without_room() -> Service {
+/// No segment can be prepared: something stands where the next one would be written.
+fn without_room() -> (tempfile::TempDir, Service) {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::open(folder.path(), Durability::Process, NOON);
-    // Three segments of 341 slots: one in service, two ahead.
+    // Three segments of 341 slots: one in service, two ahead, of which the last is kept for a snapshot.
     while segments(folder.path()) < 3 {
         std::thread::yield_now();
     }
-    drop(folder);
+    std::fs::create_dir(folder.path().join("journal-0000000004.seg.tmp")).unwrap();
     let ids: Vec<u8> = (0..1_100_i64).flat_map(i64::to_le_bytes).collect();
-    // The last of them may be there and not yet in the journal's hands.
-    while service.engine.figures().users < 3 * 341 {
+    // What has been prepared may be there and not yet in the journal's hands.
+    while service.engine.figures().users < 2 * 341 {
         let refused = service.send("POST", "/v1/heal", "application/octet-stream", &ids);
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
         assert_eq!(refused.body, r#"{"error":"the journal has no room; repeat the request"}"#);
     }
-    service
+    (folder, service)
 }
 
 #[test]
 fn a_write_that_the_journal_refuses_leaves_no_trace_and_reads_go_on() {
-    let service = without_room();
+    let (_folder, service) = without_room();
     let before = service.server.stats().heals;
     let users = service.engine.figures().users;
     assert_eq!((before.refused > 0, before.opened), (true, users));
@@ -204,7 +204,7 @@ fn a_service_without_a_disk_takes_no_snapshot() {
 /// Without room for a segment a snapshot waits for one, and so is under way for as long as the test needs.
 #[test]
 fn only_one_snapshot_is_taken_at_a_time_and_nobody_waits_for_it() {
-    let service = without_room();
+    let (_folder, service) = without_room();
     let (answered, answers) = mpsc::channel();
     for _ in 0..3 {
         let (answered, mut client) = (answered.clone(), service.connect());

@@ -48,17 +48,12 @@ impl SmallDisk {
     }
 
     fn start(&self) -> Service {
+        self.start_with(&["--segment-bytes", "16KiB", "--ttl", "1h"])
+    }
+
+    fn start_with(&self, settings: &[&str]) -> Service {
         let data = self.folder.path().join("data");
-        let arguments = [
-            "--data-dir",
-            data.to_str().unwrap(),
-            "--segment-bytes",
-            "16KiB",
-            "--ttl",
-            "1h",
-            "--threads",
-            "2",
-        ];
+        let arguments = [&["--data-dir", data.to_str().unwrap(), "--threads", "2"], settings].concat();
         Service::start(&arguments, |command| {
             let inner: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
             *command = Command::new("nsenter");
@@ -177,4 +172,34 @@ fn a_service_starts_on_a_full_disk_and_writes_when_there_is_room() {
     service.kill();
     let mut service = disk.start();
     assert_known(&mut Client::connect(service.listening()), 1..refused + 1);
+}
+
+/// Its own journal fills the disk long before a snapshot is due: what a snapshot makes needless is the room.
+#[test]
+fn a_volume_that_the_journal_has_filled_makes_room_by_itself() {
+    let disk = SmallDisk::new(4 << 20);
+    let settings = ["--segment-bytes", "256KiB", "--ttl", "1h", "--snapshot-interval", "1day"];
+    let mut service = disk.start_with(&settings);
+    let mut client = Client::connect(service.listening());
+    // 7 MiB of slots: twice what the disk holds. Each turn heals in another second, so that each heal writes a slot.
+    let ids: Vec<u8> = (0..20_000_i64).flat_map(i64::to_le_bytes).collect();
+    let (mut taken, mut refused_since) = (0, None);
+    while taken < 16 {
+        let answer = client.send("POST", "/v1/heal", "application/octet-stream", &ids);
+        match answer.status {
+            200 => (taken, refused_since) = (taken + 1, None),
+            503 => {
+                let since: Instant = *refused_since.get_or_insert_with(Instant::now);
+                assert!(since.elapsed() < RESUMED_WITHIN * 3, "after {taken}: {}", answer.body);
+                thread::park_timeout(Duration::from_millis(50));
+                continue;
+            }
+            status => panic!("{status} {}", answer.body),
+        }
+        // Until the next second: another heal in this one would change nothing and write nothing.
+        thread::park_timeout(Duration::from_millis(1_001));
+    }
+    service.kill();
+    let mut service = disk.start_with(&settings);
+    assert_known(&mut Client::connect(service.listening()), 0..20_000);
 }

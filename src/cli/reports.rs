@@ -112,6 +112,9 @@ impl Reports {
             longest_hold_ms = taken.longest_hold.as_secs_f64() * 1_000.0,
             "a snapshot was taken"
         );
+        if let Some(error) = &taken.not_removed {
+            error!(error = %sentence(&**error), "what the snapshot has made needless could not all be removed");
+        }
     }
 }
 
@@ -171,6 +174,7 @@ mod tests {
                 sessions: 1,
                 elapsed: milli * 40,
                 longest_hold: milli,
+                not_removed: None,
             }),
             SnapshotterReport::Failed { error: SnapshotError::UnderWay, retry: milli },
             SnapshotterReport::Fault,

@@ -22,6 +22,7 @@ mod visited;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use file_system::FileSystem;
@@ -78,6 +79,8 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// Holds the lock, and syncs names.
     folder: File,
+    /// Device and number of the folder: what its path must lead to.
+    identity: (u64, u64),
 }
 
 /// What lies in the directory.
@@ -109,7 +112,19 @@ impl Directory {
         create_folder(path)?;
         let folder = File::open(path).map_err(FileError::while_doing("open", path))?;
         lock::lock(&folder, path)?;
-        Ok(Self { path: path.into(), folder })
+        let metadata = folder.metadata().map_err(FileError::while_doing("look at", path))?;
+        Ok(Self { path: path.into(), folder, identity: identity(&metadata) })
+    }
+
+    /// Whether the path still leads to the folder that is locked. Somebody may have moved it away and put another in its place,
+    /// which another process then holds: nothing there is ours to change.
+    pub fn check_place(&self) -> Result<(), FileError> {
+        let metadata = fs::metadata(&self.path).map_err(FileError::while_doing("find", &self.path))?;
+        if identity(&metadata) == self.identity {
+            return Ok(());
+        }
+        let moved = io::Error::new(io::ErrorKind::NotFound, "it was moved, and another is in its place");
+        Err(FileError::while_doing("find", &self.path)(moved))
     }
 
     pub fn path(&self) -> &Path {
@@ -123,6 +138,7 @@ impl Directory {
 
     /// What lies here now.
     pub fn list(&self) -> Result<Contents, FileError> {
+        self.check_place()?;
         Contents::of(&self.path)
     }
 
@@ -171,12 +187,16 @@ impl Directory {
     /// Removes files, in this order and up to the first that cannot be, then syncs once. One that is gone already is passed
     /// over.
     pub fn remove<'p>(&self, paths: impl IntoIterator<Item = &'p Path>) -> Result<(), FileError> {
-        let removed = paths.into_iter().try_for_each(|path| match fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(FileError::while_doing("remove", path)(source))
-            }
-            _ => Ok(()),
-        });
+        self.check_place()?;
+        let removed = paths.into_iter().try_for_each(remove_file);
+        self.sync()?;
+        removed
+    }
+
+    /// Removes as many of these files as can be, then syncs once. The error is the first.
+    pub fn remove_each<'p>(&self, paths: impl IntoIterator<Item = &'p Path>) -> Result<(), FileError> {
+        self.check_place()?;
+        let removed = paths.into_iter().map(remove_file).fold(Ok(()), Result::and);
         self.sync()?;
         removed
     }
@@ -184,6 +204,7 @@ impl Directory {
     /// Puts a file of this directory aside, under its name or, if that is taken there, the name with `.2`, `.3` … after it.
     /// Gives where it is now.
     pub fn move_to_quarantine(&self, path: &Path) -> Result<PathBuf, FileError> {
+        self.check_place()?;
         let quarantine = self.path.join(QUARANTINE);
         create_folder(&quarantine)?;
         let name = path.file_name().ok_or_else(|| {
@@ -205,6 +226,19 @@ impl Directory {
             ));
         }
         fs::rename(from, to).map_err(FileError::while_doing("rename", from))
+    }
+}
+
+fn identity(folder: &fs::Metadata) -> (u64, u64) {
+    (folder.dev(), folder.ino())
+}
+
+fn remove_file(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::while_doing("remove", path)(source))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -14,6 +14,9 @@ pub(crate) enum Name {
 /// Follows the name of a file that is not complete yet.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
+/// Numbers count by one from 1; a file that says more than this was not named by us, and must not lead the count to its end.
+const NUMBER_MAX: u64 = 1 << 60;
+
 impl Name {
     /// Reads a name exactly as it is written, and no other spelling of the number: two files must never count as one.
     pub fn parse(text: &str) -> Option<Self> {
@@ -22,7 +25,7 @@ impl Name {
         } else {
             Self::Snapshot(text.strip_prefix("snapshot-")?.strip_suffix(".snap")?.parse().ok()?)
         };
-        (name.number() > 0 && name.to_string() == text).then_some(name)
+        ((1..=NUMBER_MAX).contains(&name.number()) && name.to_string() == text).then_some(name)
     }
 
     /// Counted from 1.
@@ -51,7 +54,7 @@ mod tests {
             ("journal-0000000001.seg", Name::Segment(1)),
             ("journal-9999999999.seg", Name::Segment(9_999_999_999)),
             ("journal-10000000000.seg", Name::Segment(10_000_000_000)),
-            ("journal-18446744073709551615.seg", Name::Segment(u64::MAX)),
+            ("journal-1152921504606846976.seg", Name::Segment(1 << 60)),
             ("snapshot-0000000001.snap", Name::Snapshot(1)),
             ("snapshot-0000000020.snap", Name::Snapshot(20)),
         ] {
@@ -71,6 +74,8 @@ mod tests {
             "journal-+000000001.seg",
             "journal--000000001.seg",
             "journal-000000000a.seg",
+            "journal-1152921504606846977.seg",
+            "journal-18446744073709551615.seg",
             "journal-18446744073709551616.seg",
             "journal-0000000001.snap",
             "journal-0000000001.seg.2",

@@ -140,10 +140,63 @@ fn removal_passes_over_what_is_gone_and_stops_at_what_cannot_be_removed() {
 }
 
 #[test]
+fn of_each_everything_that_can_be_is_removed() {
+    let (_folder, directory) = directory();
+    let paths = [1, 2, 3].map(|number| directory.path_of(Name::Segment(number)));
+    fs::write(&paths[0], "").unwrap();
+    fs::create_dir(&paths[1]).unwrap();
+    fs::write(&paths[2], "").unwrap();
+
+    let error = directory.remove_each(paths.iter().map(PathBuf::as_path)).unwrap_err();
+    assert_eq!(error.path, paths[1]);
+    assert_eq!(paths.map(|path| path.exists()), [false, true, false]);
+}
+
+/// The lock is on the folder, and not on its path.
+#[test]
+fn nothing_is_changed_in_another_folder_that_was_put_in_its_place() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("data");
+    let directory = Directory::open(&path).unwrap();
+    let new = Unpublished::create(&directory, Name::Segment(1)).unwrap();
+
+    fs::rename(&path, parent.path().join("moved")).unwrap();
+    assert!(directory.check_place().is_err(), "nothing is there");
+    fs::create_dir(&path).unwrap();
+    let theirs = path.join("snapshot-0000000001.snap");
+    fs::write(&theirs, "theirs").unwrap();
+
+    let error = directory.check_place().unwrap_err();
+    assert!(error.source.to_string().contains("moved"), "{}", error.source);
+    assert!(new.publish().is_err());
+    assert!(Unpublished::create(&directory, Name::Segment(2)).is_err());
+    assert!(directory.list().is_err());
+    assert!(directory.remove([theirs.as_path()]).is_err());
+    assert!(directory.remove_each([theirs.as_path()]).is_err());
+    assert!(directory.move_to_quarantine(&theirs).is_err());
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+
+    fs::rename(&path, parent.path().join("other")).unwrap();
+    fs::rename(parent.path().join("moved"), &path).unwrap();
+    assert!(directory.check_place().is_ok());
+}
+
+/// Whoever asked tries again, each second: what is left behind would fill the disk.
+#[test]
+fn a_file_whose_name_cannot_be_synced_is_not_left_behind() {
+    let (folder, directory) = directory();
+    // Which cannot be synced.
+    let directory = Directory { folder: File::open("/proc").unwrap(), ..directory };
+    let error = Unpublished::create(&directory, Name::Segment(1)).unwrap().publish().unwrap_err();
+    assert_eq!(error.verb, "sync");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn the_file_system_is_told() {
     let (_folder, directory) = directory();
     let file_system = directory.file_system().unwrap();
-    let memory = Directory { path: "/proc".into(), folder: File::open("/proc").unwrap() };
+    let memory = Directory { folder: File::open("/proc").unwrap(), ..directory };
 
     assert_ne!(file_system, memory.file_system().unwrap());
     assert_eq!(memory.file_system().unwrap(), FileSystem::Other(0x9fa0));

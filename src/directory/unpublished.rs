@@ -18,6 +18,7 @@ pub(crate) struct Unpublished<'a> {
 impl<'a> Unpublished<'a> {
     /// An empty file, for reading and writing. One that a crash left under this temporary name is overwritten.
     pub fn create(directory: &'a Directory, name: Name) -> Result<Self, FileError> {
+        directory.check_place()?;
         let path = directory.path.join(format!("{name}{TEMPORARY}"));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(FileError::while_doing("create", &path))?;
@@ -36,14 +37,19 @@ impl<'a> Unpublished<'a> {
     /// Syncs the file, renames it and syncs the directory. Gives the file, still open, and where it is now.
     ///
     /// # Errors
-    /// A file of that name is there already, or the operating system refused. If only the last step failed, the file has
-    /// its name, and may lose it in a power loss.
+    /// A file of that name is there already, or the operating system refused. No file is left behind then, unless it cannot be
+    /// removed either.
     pub fn publish(self) -> Result<(File, PathBuf), FileError> {
         let Self { directory, name, file, temporary } = self;
         file.sync_all().map_err(FileError::while_doing("sync", &temporary.0))?;
         let path = directory.path_of(name);
+        directory.check_place()?;
         directory.rename_new(&temporary.0, &path)?;
-        directory.sync()?;
+        if let Err(error) = directory.sync() {
+            // Whoever asked for it tries again, under another number: it would stay for ever, and one more each time.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         Ok((file, path))
     }
 }

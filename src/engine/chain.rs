@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use super::recover::OpenError;
-use crate::directory::DirectoryId;
+use crate::directory::{DirectoryId, Numbered};
 use crate::journal::SegmentFile;
 use crate::snapshot::Snapshot;
 
@@ -36,7 +36,7 @@ pub enum ChainError {
         /// What the others say.
         expected: DirectoryId,
     },
-    /// A segment's name and its header tell different numbers.
+    /// A file's name and its header tell different numbers.
     #[error("{} says of itself that it is number {number}", file.display())]
     Misnamed {
         /// The file.
@@ -170,6 +170,29 @@ pub(super) fn strangers(
         let found = file.header.directory;
         let expected = expected.filter(|&expected| expected != found)?;
         Some((at, ChainError::Foreign { file: file.path.clone(), found, expected }))
+    })
+}
+
+/// Among all files of a directory, those that are not what their names say, or are of another directory than `expected`. What
+/// cannot be read is not judged here.
+pub(super) fn strangers_among<'c>(
+    snapshots: impl IntoIterator<Item = &'c Numbered>,
+    segments: impl IntoIterator<Item = &'c Numbered>,
+    expected: DirectoryId,
+) -> impl Iterator<Item = ChainError> {
+    let snapshots = snapshots.into_iter().filter_map(|file| {
+        let header = Snapshot::header_of(&file.path).ok()?;
+        Some((file, header.number, header.directory))
+    });
+    let segments = segments.into_iter().filter_map(|file| {
+        let (segment, _) = SegmentFile::open_of_any_length(&file.path).ok()?;
+        Some((file, segment.header.number, segment.header.directory))
+    });
+    snapshots.chain(segments).filter_map(move |(file, number, found)| {
+        if number != file.number {
+            return Some(ChainError::Misnamed { file: file.path.clone(), number });
+        }
+        (found != expected).then(|| ChainError::Foreign { file: file.path.clone(), found, expected })
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 
-use super::chain::Chain;
+use super::chain::{Chain, strangers_among};
 use super::live::{Live, LiveWord};
 use super::persist::Snapshots;
 use super::recover::{Disk, OpenError, Recovery};
@@ -81,6 +81,8 @@ impl Loaded {
         let mut chain = Chain::of(segments, snapshot.as_ref().map(|(snapshot, _)| *snapshot), &disk.path)?;
         let id = chain.directory().or(snapshot.as_ref().map(|(snapshot, _)| snapshot.header().directory));
         let id = id.map_or_else(DirectoryId::random, Ok)?;
+        // Also those that are not needed: sooner or later they would be removed, or stand in for ours.
+        strangers_among(&contents.snapshots, &contents.segments, id).next().map_or(Ok(()), Err)?;
         let (mut latest, mut outages, mut rules) = (Latest::default(), Vec::new(), rules);
         let leftovers =
             snapshot.as_ref().map_or_else(Vec::new, |(snapshot, _)| leftovers(contents, snapshot));

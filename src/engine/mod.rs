@@ -366,10 +366,18 @@ impl Engine {
     }
 
     pub(crate) fn forget_unconfirmed(&self, user: UserId) -> Result<u64, WriteError> {
-        let forgotten = self.roster.remove_if(user, |known| {
+        loop {
+            if let Some(forgotten) = self.forget_known(user).or_else(|| self.forget_unknown(user)) {
+                return forgotten;
+            }
+        }
+    }
+
+    /// `None` if the user is not known.
+    fn forget_known(&self, user: UserId) -> Option<Result<u64, WriteError>> {
+        self.roster.remove_if(user, |known| {
             let now = self.clock.now();
-            self.note_forgotten();
-            if let Err(refusal) = self.write(user, Kind::Forgotten, now, now) {
+            if let Err(refusal) = self.write_forgotten(user, now) {
                 return (false, Err(refusal.into()));
             }
             // One that is over has lapsed, whether or not the sweep has been here.
@@ -378,8 +386,25 @@ impl Engine {
             self.counts.forgot(sessions, live.is_some());
             self.counts.resized(known.closed.heap_bytes(), 0);
             (true, Ok(self.shown(known, live, now).count() as u64))
+        })
+    }
+
+    /// Retention may have dropped a user whom the disk still knows, and who must not come back. `None` if the user is known
+    /// again meanwhile.
+    fn forget_unknown(&self, user: UserId) -> Option<Result<u64, WriteError>> {
+        if self.persistence.is_none() {
+            return Some(Ok(0));
+        }
+        let forgotten = self.roster.change_or_add(user, |place| match place {
+            Place::Known(_) => Ok::<_, WriteError>(None),
+            Place::New(_) => Ok(self.write_forgotten(user, self.clock.now()).map(|()| Some(0))?),
         });
-        forgotten.unwrap_or(Ok(0))
+        forgotten.transpose()
+    }
+
+    fn write_forgotten(&self, user: UserId, now: UnixSeconds) -> Result<(), Refusal> {
+        self.note_forgotten();
+        self.write(user, Kind::Forgotten, now, now)
     }
 
     /// Whether `user` is online; an unknown one is offline.
@@ -499,6 +524,6 @@ impl Engine {
     }
 
     fn note_outage(&self, outage: Outage) {
-        self.recent_outages.note(outage);
+        self.recent_outages.note(outage, self.rules.reach());
     }
 }

@@ -206,6 +206,11 @@ impl Engine {
         }
     }
 
+    /// Whether the disk has no room for another segment of the journal.
+    pub fn is_short_of_room(&self) -> bool {
+        self.persistence.as_ref().is_some_and(|persistence| persistence.journal.is_short_of_room())
+    }
+
     /// Why a write would be refused now; `None` while writes are taken.
     pub fn refusal(&self) -> Option<Refusal> {
         self.persistence.as_ref()?.journal.refusal()

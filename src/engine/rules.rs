@@ -41,6 +41,11 @@ pub(crate) enum Healed {
 }
 
 impl Rules {
+    /// So many seconds after an outage a heal still continues a session whose deadline fell into it.
+    pub const fn reach(self) -> u32 {
+        self.ttl.as_seconds().saturating_add(self.grace)
+    }
+
     /// The last second in which a heal extends a session with this deadline.
     pub fn extendable_until(self, deadline: UnixSeconds, outages: Outages) -> UnixSeconds {
         let mut until = deadline.plus(self.grace);
@@ -48,7 +53,7 @@ impl Rules {
         // were gone again before it was over.
         let mut end = deadline;
         while let Some(outage) = outages.around(end) {
-            until = until.max(outage.to.plus(self.ttl.as_seconds()).plus(self.grace));
+            until = until.max(outage.to.plus(self.reach()));
             end = until;
         }
         until

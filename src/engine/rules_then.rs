@@ -45,7 +45,11 @@ pub(super) fn rule_changes(
         let before = std::mem::replace(&mut rules, rules_of(segment));
         changes.push((before != rules).then(|| RuleChange {
             before,
-            outages: if disk.restart_grace { Outages::of(&outages) } else { Outages::default() },
+            outages: if disk.restart_grace {
+                Outages::of(&outages, before.reach())
+            } else {
+                Outages::default()
+            },
             at: outage.map_or(alive, |slot| slot.until),
         }));
         alive = UnixSeconds::new(segment.alive.value());

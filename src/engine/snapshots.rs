@@ -14,20 +14,22 @@
 //!
 //! Two generations are kept: should the newest turn out to be damaged, the one before and a longer replay give the same. After
 //! a forget the older one still knows the user, and after a failed sync its segments may lack what was acknowledged: then only
-//! the new one is.
+//! the new one is. On a full disk the older one is given up, too: without room no heal is taken.
 
 #![allow(clippy::disallowed_methods, reason = "it measures its own cost")]
 
-use std::path::Path;
-use std::sync::TryLockError;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::persist::Persistence;
 use super::roster::SHARDS;
 use super::{Engine, Live};
-use crate::directory::FileError;
-use crate::journal::Refusal;
-use crate::snapshot::{Copied, Header, Writer};
+use crate::damage::ReadError;
+use crate::directory::{DirectoryId, FileError};
+use crate::journal::{Refusal, SegmentFile};
+use crate::snapshot::{self, Copied, Header, Snapshot, Writer};
 use crate::sync::Ordering;
 use crate::user_id::UserId;
 
@@ -37,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REST: u32 = 9;
 
 /// A snapshot that has been taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SnapshotTaken {
     /// Its number.
     pub number: u64,
@@ -51,9 +53,11 @@ pub struct SnapshotTaken {
     pub elapsed: Duration,
     /// The longest that one shard's guard was held.
     pub longest_hold: Duration,
+    /// The first of the older files that could not be removed. They take room, and do no other harm.
+    pub not_removed: Option<Arc<FileError>>,
 }
 
-/// Why no snapshot was taken. Nothing on disk has changed then.
+/// Why no snapshot was taken. What is on disk is as good as before; if there was no room, the older generation may be gone.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// The engine is not a persistent one.
@@ -85,6 +89,8 @@ impl Engine {
         };
         let start = Instant::now();
         let is_clean_only = persistence.journal.refusal() == Some(Refusal::SyncFailed);
+        // Before anything is done: rotating takes a segment, and on a full disk there is no other.
+        self.make_room(persistence, snapshots.last)?;
         let first_segment = persistence.journal.rotate(PATIENCE)?;
         // Whoever was counted before this holds the guard of the user's shard, or held it: the copy will not have the user.
         let forgotten = persistence.forgotten.load(Ordering::SeqCst);
@@ -107,7 +113,8 @@ impl Engine {
         if is_clean_only {
             persistence.journal.resume();
         }
-        let keeps_older = !is_clean_only && snapshots.forgotten == forgotten;
+        let keeps_older =
+            !is_clean_only && !persistence.journal.is_short_of_room() && snapshots.forgotten == forgotten;
         (snapshots.forgotten, snapshots.first_segment) = (forgotten, first_segment);
         let taken = SnapshotTaken {
             number: written.number,
@@ -116,10 +123,37 @@ impl Engine {
             sessions: written.sessions,
             elapsed: start.elapsed(),
             longest_hold,
+            not_removed: prune(persistence, written.number, keeps_older).err().map(Arc::new),
         };
         persistence.note_taken(engine_time, &taken);
-        prune(persistence, &written.path, keeps_older)?;
         Ok(taken)
+    }
+
+    /// No snapshot of what is known now is longer.
+    fn snapshot_bytes_at_most(&self) -> u64 {
+        let figures = self.figures();
+        snapshot::bytes_at_most(figures.users, figures.sessions, SHARDS)
+    }
+
+    /// Lets the journal know how much of the disk it has to leave for a snapshot.
+    pub(super) fn leave_for_snapshot(&self) {
+        if let Some(persistence) = &self.persistence {
+            persistence.journal.leave_for_snapshot(self.snapshot_bytes_at_most());
+        }
+    }
+
+    /// Whether there is room for a snapshot. If not, it is made by giving up the generation before the last one.
+    fn make_room(&self, persistence: &Persistence, last: u64) -> Result<(), FileError> {
+        let bytes = self.snapshot_bytes_at_most();
+        let has_room = || Ok::<_, FileError>(persistence.directory.room()?.0 >= bytes);
+        if !has_room()? {
+            prune(persistence, last, false)?;
+        }
+        if has_room()? {
+            return Ok(());
+        }
+        let full = FileError::while_doing("write a snapshot to", persistence.directory.path());
+        Err(full(io::Error::from(io::ErrorKind::StorageFull)))
     }
 
     fn copy_shards(&self, persistence: &Persistence, writer: &mut Writer<'_>) -> Result<Duration, FileError> {
@@ -173,19 +207,58 @@ impl Engine {
     }
 }
 
-/// Removes what is older than the two newest generations, or than the newest alone.
-fn prune(persistence: &Persistence, newest: &Path, keeps_older: bool) -> Result<(), FileError> {
+/// A snapshot on disk, as far as it matters for what may be removed.
+struct Generation {
+    path: PathBuf,
+    number: u64,
+    /// `None` if it cannot be read.
+    first_segment: Option<u64>,
+}
+
+/// Our own snapshots up to number `newest`, oldest first. What somebody has put beside them, with a higher number or from another
+/// directory, is no generation of ours, and stays.
+fn generations(persistence: &Persistence, newest: u64) -> Result<Vec<Generation>, FileError> {
     let contents = persistence.directory.list()?;
-    let kept = if keeps_older { 2 } else { 1 };
-    let (dropped, kept) = contents.snapshots.split_at(contents.snapshots.len().saturating_sub(kept));
-    persistence.directory.remove(dropped.iter().map(|snapshot| snapshot.path.as_path()))?;
-    // Without one that can be read, nothing says which segments are needed: then all of them are kept.
-    let Some(oldest) = kept.first().and_then(|oldest| crate::snapshot::Snapshot::open(&oldest.path).ok())
-    else {
+    let own = contents.snapshots.into_iter().filter(|file| file.number <= newest).filter_map(|file| {
+        let first_segment = match Snapshot::header_of(&file.path) {
+            Ok(header) if is_own(persistence, header.directory, header.number, file.number) => {
+                Some(header.first_segment)
+            }
+            Err(ReadError::Damaged(_)) => None,
+            Ok(_) | Err(_) => return None,
+        };
+        Some(Generation { path: file.path, number: file.number, first_segment })
+    });
+    Ok(own.collect())
+}
+
+fn is_own(persistence: &Persistence, directory: DirectoryId, number: u64, named: u64) -> bool {
+    directory == persistence.journal.directory_id() && number == named
+}
+
+/// Removes what is older than the two newest generations, or than the newest alone. Never the newest, nor what it needs.
+///
+/// # Errors
+/// The first file that cannot be removed; the others are, unless a generation that could not be removed needs them.
+fn prune(persistence: &Persistence, newest: u64, keeps_older: bool) -> Result<(), FileError> {
+    let generations = generations(persistence, newest)?;
+    let readable = || generations.iter().rev().filter(|generation| generation.first_segment.is_some());
+    // It was written a moment ago, and without it nothing is certain.
+    if readable().next().is_none_or(|found| found.number != newest) {
         return Ok(());
-    };
-    debug_assert!(kept.iter().any(|snapshot| snapshot.path == newest));
-    let first = oldest.header().first_segment;
-    let needless = contents.segments.iter().filter(|segment| segment.number < first);
-    persistence.directory.remove(needless.map(|segment| segment.path.as_path()))
+    }
+    let oldest_kept = readable().nth(usize::from(keeps_older)).map_or(newest, |oldest| oldest.number);
+    let dropped = generations.iter().filter(|generation| generation.number < oldest_kept);
+    let removed = persistence.directory.remove_each(dropped.map(|generation| generation.path.as_path()));
+    let left = generations.iter().filter(|generation| generation.path.exists());
+    let Some(first) = left.filter_map(|generation| generation.first_segment).min() else { return removed };
+    let segments = persistence.directory.list()?.segments;
+    let needless = segments.iter().filter(|segment| {
+        let is_ours = |found: SegmentFile| {
+            is_own(persistence, found.header.directory, found.header.number, segment.number)
+        };
+        segment.number < first
+            && SegmentFile::open_of_any_length(&segment.path).is_ok_and(|(found, _)| is_ours(found))
+    });
+    removed.and(persistence.directory.remove_each(needless.map(|segment| segment.path.as_path())))
 }

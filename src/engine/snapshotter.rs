@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the interval has passed, and something has been written since the last one | |
 //! | so much of the journal would have to be replayed | a restart shall not take for ever |
+//! | there is no room for another segment of the journal | what a snapshot makes needless is room |
 //! | a sync has failed | writes are refused until everything has been written to new files |
 //! | it is asked to | |
 //!
@@ -21,6 +22,8 @@ use super::{Engine, Refusal};
 
 /// How often the thread looks whether a snapshot is due.
 const LOOK: Duration = Duration::from_secs(1);
+/// While the disk is short of room and yet takes writes, a snapshot is taken no more often than this.
+const SHORT_PAUSE: Duration = Duration::from_secs(10);
 /// After a failure the next attempt waits so long, then twice as long, up to the interval.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 
@@ -140,7 +143,12 @@ impl Work {
             return true;
         }
         let written = self.engine.journal_bytes_since_snapshot();
-        written > 0 && (written >= self.plan.journal_bytes || self.last.elapsed() >= self.plan.interval)
+        let is_pressing = self.engine.is_short_of_room()
+            && (self.engine.refusal() == Some(Refusal::NoRoom) || self.last.elapsed() >= SHORT_PAUSE);
+        written > 0
+            && (is_pressing
+                || written >= self.plan.journal_bytes
+                || self.last.elapsed() >= self.plan.interval)
     }
 }
 

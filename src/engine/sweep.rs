@@ -54,6 +54,7 @@ impl Engine {
             }
         });
         self.swept_at.fetch_max(now.as_u32(), Ordering::AcqRel);
+        self.leave_for_snapshot();
         (swept, earliest)
     }
 

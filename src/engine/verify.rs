@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::chain::{Chain, ChainError, strangers};
+use super::chain::{Chain, ChainError, strangers, strangers_among};
 use super::recover::OpenError;
 use super::replayed::{Latest, says};
 use crate::damage::ReadError;
@@ -207,6 +207,7 @@ impl Verification {
         let unreadable = self.segments[needed..].iter().find(|segment| segment.facts.is_none());
         let unreadable = unreadable.and_then(|segment| segment.error.clone());
         let chain = self.chain_of(needed, snapshot);
+        self.find_strangers(needed, snapshot, chain.as_ref().ok());
         if let Some(error) = unreadable.or_else(|| self.chain.first().cloned()) {
             return Err(error);
         }
@@ -235,6 +236,18 @@ impl Verification {
         let kept = chain.segments.len();
         let snapshot = snapshot.map(|snapshot| snapshot.header().number);
         Ok(Beginning { snapshot, segments: kept, slots: slots.iter().sum() })
+    }
+
+    /// Notes the files that are of another directory, among those that a start would not need.
+    fn find_strangers(&mut self, needed: usize, snapshot: Option<&Snapshot>, chain: Option<&Chain>) {
+        let id = snapshot.map(|snapshot| snapshot.header().directory).or(chain.and_then(Chain::directory));
+        let Some(id) = id else { return };
+        let numbered = |number, path: &PathBuf| Numbered { number, path: path.clone() };
+        let snapshots: Vec<_> = self.snapshots.iter().map(|file| numbered(file.number, &file.path)).collect();
+        let segments: Vec<_> =
+            self.segments[..needed].iter().map(|file| numbered(file.number, &file.path)).collect();
+        let strangers = strangers_among(&snapshots, &segments, id);
+        self.chain.extend(strangers.map(|stranger| Arc::new(stranger.into())));
     }
 
     /// The chain of the segments from place `needed` on, as far as they can be read; what is wrong with it is noted.

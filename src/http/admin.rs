@@ -94,6 +94,10 @@ pub(super) async fn snapshot(_: Common, State(shared): State<Shared>) -> Result<
     match taken.await {
         Ok(Ok(taken)) => {
             shared.app.metrics.took_snapshot(&taken);
+            if let Some(error) = &taken.not_removed {
+                let source = std::error::Error::source(&**error).map(ToString::to_string);
+                tracing::error!(%error, source, "what a snapshot has made needless could not all be removed");
+            }
             Ok(json(&SnapshotReply::from(&taken)))
         }
         Ok(Err(error)) => {

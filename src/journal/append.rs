@@ -11,6 +11,13 @@ use super::slot::Slot;
 use super::sync::coarse_millis;
 use super::{Journal, Refusal, State};
 
+/// What the next segment is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Write,
+    Snapshot,
+}
+
 impl Journal {
     /// Writes `slot`. Called under the guard of its user's shard, between deciding and applying: the segment looked up before
     /// the guard could be one that a finished snapshot no longer replays.
@@ -26,7 +33,7 @@ impl Journal {
             if segment.append(slot) {
                 return Ok(());
             }
-            state.move_on(&segment)?;
+            state.move_on(&segment, Purpose::Write)?;
         }
     }
 
@@ -34,7 +41,8 @@ impl Journal {
     pub fn refusal(&self) -> Option<Refusal> {
         let full = || {
             let current = self.state.current.load();
-            (current.is_full() && current.next().is_none()).then_some(Refusal::NoRoom)
+            (current.is_full() && !self.state.may_move_on(&current, Purpose::Write))
+                .then_some(Refusal::NoRoom)
         };
         self.state.check().err().or_else(full)
     }
@@ -50,7 +58,7 @@ impl Journal {
             let current = self.state.current.load_full();
             if current.next().is_some() {
                 current.seal();
-                self.state.move_on(&current)?;
+                self.state.move_on(&current, Purpose::Snapshot)?;
                 return Ok(self.state.current.load().number);
             }
             if std::time::Instant::now() >= deadline {
@@ -67,6 +75,9 @@ impl State {
         if self.failed.load(Ordering::Acquire) {
             return Err(Refusal::SyncFailed);
         }
+        if self.is_displaced.load(Ordering::Acquire) {
+            return Err(Refusal::Displaced);
+        }
         // The syncer itself cannot raise a flag: it is the one that hangs.
         if self.overdue_after != u64::MAX
             && coarse_millis().saturating_sub(self.synced_at.load(Ordering::Acquire)) > self.overdue_after
@@ -76,10 +87,20 @@ impl State {
         Ok(())
     }
 
+    /// While no further segment can be prepared, the last one is not for writes: a snapshot has to begin in one of its own, and
+    /// what it then removes is the room for others.
+    fn may_move_on(&self, full: &Segment, purpose: Purpose) -> bool {
+        full.next().is_some_and(|next| {
+            purpose == Purpose::Snapshot
+                || next.next().is_some()
+                || !self.is_short_of_room.load(Ordering::Acquire)
+        })
+    }
+
     /// Puts the segment behind `full` into service, if nobody else has.
     #[cold]
-    fn move_on(&self, full: &Arc<Segment>) -> Result<(), Refusal> {
-        match full.next() {
+    fn move_on(&self, full: &Arc<Segment>, purpose: Purpose) -> Result<(), Refusal> {
+        match full.next().filter(|_| self.may_move_on(full, purpose)) {
             Some(next) => {
                 // Whoever comes second finds another segment in service, and tries that one.
                 self.current.compare_and_swap(full, Arc::clone(next));

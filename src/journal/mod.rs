@@ -75,6 +75,9 @@ pub enum Refusal {
     /// The disk has not confirmed a sync for longer than the durability mode allows.
     #[error("the disk has not confirmed the journal in time")]
     Overdue,
+    /// The data directory's path leads to another folder, or to none: what was written now would be lost to whoever starts there.
+    #[error("the data directory has been moved or removed")]
+    Displaced,
     /// A sync failed. Writes are taken again after a snapshot of everything has been written to new files.
     #[error("the disk has failed to take the journal")]
     SyncFailed,
@@ -127,8 +130,14 @@ struct State {
     syncs: Syncs,
     /// The number of a segment, and how many slots were written before its first. Only the syncer changes it.
     counted: Mutex<(u64, u64)>,
+    /// Bytes of the disk that segments leave for a snapshot.
+    left_for_snapshot: AtomicU64,
+    /// The next segment could not be prepared.
+    is_short_of_room: AtomicBool,
     /// A sync has failed.
     failed: AtomicBool,
+    /// The data directory is not where it was.
+    is_displaced: AtomicBool,
     /// When the last sync that succeeded began, on the coarse monotonic clock, in ms.
     synced_at: AtomicU64,
     /// So many ms after that writes are refused; outside `interval` never.
@@ -163,7 +172,10 @@ impl Journal {
             current: ArcSwap::new(Arc::clone(&first)),
             counted: Mutex::new((first.number, 0)),
             syncs: Syncs::default(),
+            left_for_snapshot: AtomicU64::new(0),
+            is_short_of_room: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            is_displaced: AtomicBool::new(false),
             synced_at: AtomicU64::new(coarse_millis()),
             overdue_after,
             stop: AtomicBool::new(false),
@@ -218,6 +230,18 @@ impl Journal {
     /// As if a sync had failed: the segments that were replayed could not be synced.
     pub fn fail(&self) {
         self.state.failed.store(true, Ordering::Release);
+    }
+
+    /// A snapshot would take so many bytes: from now on segments leave that much of the disk. Else the journal could fill it, and
+    /// the snapshot that makes room would find none.
+    pub fn leave_for_snapshot(&self, bytes: u64) {
+        self.state.left_for_snapshot.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the disk had no room for another segment when last asked. The last one that is ready is then kept for a snapshot,
+    /// which makes room.
+    pub fn is_short_of_room(&self) -> bool {
+        self.state.is_short_of_room.load(Ordering::Acquire)
     }
 
     /// The number of the segment in service, and how many slots are in it.

@@ -7,12 +7,14 @@
 //!   journal-….seg.tmp: reserve ─ zeros ─ header ─ sync ─ rename ─ sync the directory ─ map ─ put behind the last
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "when it looks is no matter of the time of day")]
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -26,6 +28,8 @@ use crate::directory::{Directory, Name, Unpublished};
 const AHEAD: u64 = 2;
 /// How often the preparer looks whether one has been put into service. At a million heals a second a segment of 64 MiB lasts 3 s.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often it looks whether the data directory is still where it was.
+const CHECK: Duration = Duration::from_secs(1);
 /// How soon it tries again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 /// Zeros are written in pieces of this size.
@@ -96,7 +100,13 @@ impl Preparer {
 
     /// Until the journal is dropped.
     pub fn run(&mut self) {
+        let mut next_check = Instant::now();
         while !self.state.stop.load(Ordering::Acquire) {
+            if Instant::now() >= next_check {
+                let is_displaced = self.state.plan.directory.check_place().is_err();
+                self.state.is_displaced.store(is_displaced, Ordering::Release);
+                next_check = Instant::now() + CHECK;
+            }
             let pause = if self.keep_ahead() { LOOK } else { RETRY };
             std::thread::park_timeout(pause);
         }
@@ -105,17 +115,19 @@ impl Preparer {
     fn keep_ahead(&mut self) -> bool {
         while self.last.number < self.state.current.load().number + AHEAD {
             let number = self.last.number + 1;
-            match prepare(&self.state.plan, number, self.previous) {
+            match self.check_room().and_then(|()| prepare(&self.state.plan, number, self.previous)) {
                 Ok(segment) => {
                     let segment = Arc::new(segment);
                     self.last.set_next(Arc::clone(&segment));
                     self.last = segment;
                     self.previous = self.last.number;
+                    self.state.is_short_of_room.store(false, Ordering::Release);
                     if std::mem::take(&mut self.is_failing) {
                         (self.state.plan.report)(JournalReport::PreparedAgain);
                     }
                 }
                 Err(error) => {
+                    self.state.is_short_of_room.store(true, Ordering::Release);
                     if !std::mem::replace(&mut self.is_failing, true) {
                         (self.state.plan.report)(JournalReport::NotPrepared(error));
                     }
@@ -124,5 +136,16 @@ impl Preparer {
             }
         }
         true
+    }
+
+    /// Whether another segment leaves room for a snapshot. The first one ahead need not: a snapshot cannot begin without it.
+    fn check_room(&self) -> io::Result<()> {
+        if self.last.number <= self.state.current.load().number {
+            return Ok(());
+        }
+        let plan = &self.state.plan;
+        let needed = plan.header.length + self.state.left_for_snapshot.load(Ordering::Relaxed);
+        let (free, _) = plan.directory.room().map_err(|error| error.source)?;
+        if free >= needed { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 }

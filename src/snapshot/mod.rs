@@ -89,6 +89,18 @@ const TABLE_ROW_BYTES: usize = 32;
 const TRAILER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;
 
+/// No less than the length of a snapshot of so many users and closed sessions in so many shards.
+pub(crate) fn bytes_at_most(users: u64, sessions: u64, shards: usize) -> u64 {
+    let users = users * USER_BYTES as u64 + sessions * SESSION_BYTES as u64;
+    // A shard may be in several sections, all of them but its last full.
+    let sections = shards as u64 + users / (SECTION_BYTES_MAX / 2) as u64;
+    let ends = SECTIONS_AT + (FOOTER_BYTES_MIN + END_BYTES) as u64 + OUTAGES_BYTES;
+    users + sections * (SECTION_FRAME_BYTES + TABLE_ROW_BYTES) as u64 + ends
+}
+
+/// Room for 8,000 outages.
+const OUTAGES_BYTES: u64 = 64 << 10;
+
 /// Where the first section begins, or the footer of a snapshot of nobody.
 const SECTIONS_AT: u64 = (PREAMBLE_BYTES + CHECKSUM_BYTES + HEADER_BYTES + CHECKSUM_BYTES) as u64;
 /// What a section has around its users.

@@ -69,7 +69,17 @@ impl Snapshot {
         })
     }
 
-    /// The same of a file that may end too early, or whose footer is damaged: then with the sections from the first one on
+    /// What the header says, if that is whole.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub fn header_of(path: &Path) -> Result<Header, ReadError> {
+        let source = Source::open(path)?;
+        let preamble = source.checked_preamble()?;
+        source.checked_header(preamble).map(|(header, _)| header)
+    }
+
+    /// The same as [`open`](Self::open) of a file that may end too early, or whose footer is damaged: then with the sections from the first one on
     /// that verify, and with the damage. Outages and engine time are not known then.
     ///
     /// # Errors
