@@ -54,6 +54,8 @@ use crate::user_id::UserId;
 pub use figures::Figures;
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
+#[cfg(feature = "service")]
+pub(crate) use persist::Ticket;
 pub use persist::{DiskState, JournalState};
 pub use recover::{ChainError, Disk, OpenError, Progress, Recovery};
 pub use snapshots::{SnapshotError, SnapshotTaken};

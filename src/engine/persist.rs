@@ -129,9 +129,10 @@ impl Engine {
         persistence.journal.outcome(ticket).map(|outcome| Ok(outcome?))
     }
 
-    /// Calls `listener`, on a thread of the journal, whenever a promise may have been kept.
+    /// Calls `listener`, on a thread of the journal, whenever a promise has been kept or broken: that of the ticket which it is
+    /// given, and of all before.
     #[cfg(feature = "service")]
-    pub(crate) fn on_sync(&self, listener: impl Fn() + Send + Sync + 'static) {
+    pub(crate) fn on_sync(&self, listener: impl Fn(Ticket) + Send + Sync + 'static) {
         if let Some(persistence) = &self.persistence {
             persistence.journal.on_sync(listener);
         }

@@ -158,7 +158,7 @@ impl Engine {
 
     fn copy_shards(&self, persistence: &Persistence, writer: &mut Writer<'_>) -> Result<Duration, FileError> {
         let (mut copied, mut longest_hold) = (Copied::default(), Duration::ZERO);
-        let mut written_to = persistence.journal.position();
+        let mut pace = Pace { written_to: persistence.journal.position() };
         for shard in 0..SHARDS {
             let start = Instant::now();
             copied.clear();
@@ -168,11 +168,7 @@ impl Engine {
                 continue;
             }
             writer.write_shard(u32::try_from(shard).unwrap_or(u32::MAX), &copied)?;
-            let position = persistence.journal.position();
-            // After a failed sync nothing arrives, and the sooner it is done the better.
-            if std::mem::replace(&mut written_to, position) != position {
-                std::thread::park_timeout(start.elapsed() * REST);
-            }
+            std::thread::park_timeout(pace.rest(persistence.journal.position(), start.elapsed()));
         }
         Ok(longest_hold)
     }
@@ -204,6 +200,23 @@ impl Engine {
             }
             (is_empty, ())
         });
+    }
+}
+
+/// How fast the shards are copied one after the other.
+struct Pace {
+    /// How far the journal had got after the shard before.
+    written_to: (u64, u32),
+}
+
+impl Pace {
+    /// How long to rest after a shard that took so long, when the journal has got so far.
+    fn rest(&mut self, position: (u64, u32), worked: Duration) -> Duration {
+        // After a failed sync nothing arrives, and the sooner it is done the better.
+        if std::mem::replace(&mut self.written_to, position) == position {
+            return Duration::ZERO;
+        }
+        worked * REST
     }
 }
 
@@ -261,4 +274,19 @@ fn prune(persistence: &Persistence, newest: u64, keeps_older: bool) -> Result<()
             && SegmentFile::open_of_any_length(&segment.path).is_ok_and(|(found, _)| is_ours(found))
     });
     removed.and(persistence.directory.remove_each(needless.map(|segment| segment.path.as_path())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_heals_arrive_a_snapshot_works_a_tenth_of_the_time_and_else_all_of_it() {
+        let milli = Duration::from_millis(1);
+        let mut pace = Pace { written_to: (1, 10) };
+        assert_eq!(pace.rest((1, 11), milli), 9 * milli);
+        assert_eq!(pace.rest((1, 11), milli), Duration::ZERO);
+        assert_eq!(pace.rest((2, 11), 2 * milli), 18 * milli);
+        assert_eq!(pace.rest((2, 11), milli), Duration::ZERO);
+    }
 }

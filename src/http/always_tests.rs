@@ -37,7 +37,7 @@ impl Held {
         let (held, is_held) = mpsc::channel();
         let released = Mutex::new(released);
         // Later syncs are free: nobody holds the other end any more.
-        engine.on_sync(move || {
+        engine.on_sync(move |_| {
             let _ = held.send(());
             let _ = released.lock().unwrap().recv_timeout(PATIENCE);
         });

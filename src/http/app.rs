@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::body::BodyLimits;
@@ -14,18 +13,18 @@ use super::publish::Published;
 use super::route::{Route, Verb};
 use super::socket::Timeouts;
 use super::stats::{Stats, WorkerStats};
+use super::waiters::Waiters;
 use crate::config::Settings;
 use crate::durability::Durability;
-use crate::engine::{Engine, Progress, Recovery};
-use crate::journal::Ticket;
+use crate::engine::{Engine, Progress, Recovery, Ticket};
 use crate::metrics::{Metrics, RouteNames, number};
 
 pub(super) struct App {
     /// Empty until recovery has finished.
     served: OnceLock<Served>,
     progress: Arc<Progress>,
-    /// Told, in `always`, whenever a sync has ended.
-    synced: Arc<watch::Sender<()>>,
+    /// Woken, in `always`, when a sync has ended.
+    waiters: Arc<Waiters>,
     is_taking_snapshot: AtomicBool,
     pub log: ClientLog,
     pub timeouts: Timeouts,
@@ -89,7 +88,7 @@ impl App {
         Self {
             served: OnceLock::new(),
             progress,
-            synced: Arc::new(watch::Sender::new(())),
+            waiters: Arc::default(),
             is_taking_snapshot: AtomicBool::new(false),
             log: ClientLog::new(),
             timeouts: Timeouts { idle: settings.idle_timeout, header: settings.header_timeout },
@@ -115,10 +114,8 @@ impl App {
         let confirms_later =
             engine.journal_state().is_some_and(|state| state.durability == Durability::Always);
         if confirms_later {
-            let synced = Arc::clone(&self.synced);
-            engine.on_sync(move || {
-                synced.send_replace(());
-            });
+            let waiters = Arc::clone(&self.waiters);
+            engine.on_sync(move |ended| waiters.wake(ended));
         }
         let _ = self.served.set(Served { engine, recovery, confirms_later });
     }
@@ -137,15 +134,9 @@ impl App {
     /// # Errors
     /// [`Refused::Unknown`].
     pub async fn kept(&self, engine: &Engine, ticket: Option<Ticket>) -> Result<(), Refused> {
-        let Some(ticket) = ticket else { return Ok(()) };
-        // Before the first look: a sync that ends after it wakes us.
-        let mut synced = self.synced.subscribe();
-        loop {
-            if let Some(outcome) = engine.outcome(ticket) {
-                return outcome.map_err(Refused::after_the_write);
-            }
-            // The sender is ours: it cannot be gone.
-            let _ = synced.changed().await;
+        match ticket {
+            Some(ticket) => self.waiters.wait(engine, ticket).await.map_err(Refused::after_the_write),
+            None => Ok(()),
         }
     }
 

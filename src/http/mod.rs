@@ -9,6 +9,7 @@
 //!   seed        the original three endpoints, by hand
 //!   routes      everything else, on axum: bulk, one user, export and import (transfer), health and orders (admin), status
 //!   route       the paths there are, as metrics name them
+//!   waiters     who waits for the disk
 //!   publish     what the workers (stats) and the engine have counted, into metrics
 //! ```
 //!
@@ -39,6 +40,7 @@ mod stats;
 mod status;
 mod transfer;
 mod user;
+mod waiters;
 mod worker;
 
 pub use server::{Server, StartError};

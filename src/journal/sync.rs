@@ -34,6 +34,9 @@ const STAMP: Duration = Duration::from_secs(1);
 /// of writes a second.
 const POPULATE_SLOTS: std::ops::RangeInclusive<u32> = 1 << 9..=1 << 20;
 
+/// In `always` the next sync comes at once, and each page more makes it longer.
+const POPULATE_SLOTS_ALWAYS: u32 = 1 << 5;
+
 /// Milliseconds on a clock that costs 5 ns, is late by a timer tick, and stands still while the machine sleeps.
 #[inline]
 pub(super) fn coarse_millis() -> u64 {
@@ -44,6 +47,9 @@ pub(super) fn coarse_millis() -> u64 {
 /// The promise of a sync: the slots committed before it was given are on disk once this generation has succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
+
+/// Told of each sync that has ended.
+type Listener = Box<dyn Fn(Ticket) + Send + Sync>;
 
 /// Generations of syncs.
 #[derive(Default)]
@@ -59,7 +65,7 @@ pub(super) struct Syncs {
     pub syncer: OnceLock<Thread>,
     turn: Mutex<()>,
     ended_signal: Condvar,
-    listeners: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    listeners: Mutex<Vec<Listener>>,
 }
 
 impl Syncs {
@@ -72,7 +78,7 @@ impl Syncs {
         drop(turn);
         self.ended_signal.notify_all();
         for listener in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
-            listener();
+            listener(Ticket(generation));
         }
     }
 }
@@ -144,9 +150,9 @@ impl Journal {
         }
     }
 
-    /// Calls `listener` on the syncer's thread whenever a sync has ended.
+    /// Calls `listener` on the syncer's thread whenever a sync has ended, with the ticket of those it was for.
     #[cfg(feature = "service")]
-    pub fn on_sync(&self, listener: impl Fn() + Send + Sync + 'static) {
+    pub fn on_sync(&self, listener: impl Fn(Ticket) + Send + Sync + 'static) {
         let mut listeners = self.state.syncs.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.push(Box::new(listener));
     }
@@ -258,6 +264,10 @@ impl Syncer {
         let arrived = if number == position.0 { position.1.saturating_sub(reserved) } else { position.1 };
         if arrived > 0 {
             let (least, most) = POPULATE_SLOTS.into_inner();
+            let least = match self.state.plan.durability {
+                Durability::Always => POPULATE_SLOTS_ALWAYS,
+                Durability::Process | Durability::Interval => least,
+            };
             current.populate(arrived.saturating_mul(2).clamp(least, most));
         }
     }
