@@ -4,24 +4,12 @@
 
 mod common;
 
-use common::folder::{ALIVE_AT, Site, overwrite};
-use common::{ANA, BO, NOON, lapsed, live, ttl};
-use heartbeat::{Engine, Heal, Status, UnixSeconds, UserId};
-
-const CARL: UserId = UserId::new(7);
+use common::folder::{ALIVE_AT, Site, overwrite, three_heals};
+use common::{ANA, NOON, lapsed, live, ttl};
+use heartbeat::{Engine, Heal, Status, UnixSeconds};
 
 fn second(second: u32) -> UnixSeconds {
     UnixSeconds::new(second)
-}
-
-/// Ana, Bo and Carl are in slots 0, 1 and 2 of segment 1; 2 and 3 are ready.
-fn three_heals(site: &Site) -> Engine {
-    let (engine, _) = site.open();
-    for user in [ANA, BO, CARL] {
-        assert_eq!(engine.heal(user), Ok(Heal::Opened));
-    }
-    site.wait_for_segment(3);
-    engine
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::folder::{
-    ALIVE_AT, SEGMENT_BYTES, SLOTS, SYNCED_AT, Site, cut, flip, heal, overwrite, rewrite_header, slot_at,
-    synced_mark,
+    ALIVE_AT, CARL, SEGMENT_BYTES, SLOTS, SYNCED_AT, Site, cut, flip, heal, overwrite, rewrite_header,
+    slot_at, synced_mark, three_heals,
 };
 use common::{ANA, BO, NOON, lapsed, left, live};
 use heartbeat::{
@@ -21,8 +21,6 @@ use heartbeat::{
     UnixSeconds, UserId, Verdicts, WriteError,
 };
 use rstest::rstest;
-
-const CARL: UserId = UserId::new(7);
 
 fn second(second: u32) -> UnixSeconds {
     UnixSeconds::new(second)
@@ -35,16 +33,6 @@ fn user(id: u32) -> UserId {
 /// Whether the error's text names the file.
 fn names(error: &OpenError, file: &Path) -> bool {
     error.to_string().contains(file.file_name().unwrap().to_str().unwrap())
-}
-
-/// Ana, Bo and Carl are in slots 0, 1 and 2 of segment 1; 2 and 3 are ready.
-fn three_heals(site: &Site) -> Engine {
-    let (engine, _) = site.open();
-    for user in [ANA, BO, CARL] {
-        assert_eq!(engine.heal(user), Ok(Heal::Opened));
-    }
-    site.wait_for_segment(3);
-    engine
 }
 
 /// Segments 1 to 3 are full of heals, and 4 has some; 5 and 6 are ready.

@@ -20,6 +20,7 @@
 //! not been swept yet is read as what it is.
 
 mod buckets;
+mod builder;
 mod chain;
 mod figures;
 mod fold;
@@ -41,16 +42,15 @@ mod threads;
 mod timeline;
 mod verify;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::clock::SystemClock;
 use crate::journal::{Kind, Refusal};
 use crate::session::{Session, Status};
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::{Clock, Ttl, UnixSeconds};
 use crate::user_id::UserId;
 
+pub use builder::Builder;
 pub use figures::Figures;
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
@@ -121,89 +121,6 @@ pub struct Profile {
     pub online_seconds: u64,
 }
 
-/// Settings of an engine. All have defaults.
-#[derive(Clone)]
-pub struct Builder {
-    ttl: Ttl,
-    grace: u32,
-    users_max: u64,
-    retention: Retention,
-    clock: Option<Arc<dyn Clock>>,
-}
-
-impl Builder {
-    /// How long a heal keeps its user online. 7 seconds by default.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Ttl) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// For how many seconds after the deadline a heal still continues the session. 0 by default.
-    #[must_use]
-    pub fn grace_seconds(mut self, grace: u32) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// How many users may be known: a heal of another one is refused. Unlimited by default.
-    #[must_use]
-    pub fn users_max(mut self, users: u64) -> Self {
-        self.users_max = users;
-        self
-    }
-
-    /// Closed sessions that ended more than so many seconds ago are dropped, a while later. None by default.
-    #[must_use]
-    pub fn retain_seconds(mut self, seconds: u32) -> Self {
-        self.retention.seconds = Some(seconds);
-        self
-    }
-
-    /// How many sessions of one user are kept, the live one included: the oldest are dropped. All by default.
-    #[must_use]
-    pub fn retain_sessions(mut self, sessions: usize) -> Self {
-        self.retention.sessions = Some(sessions);
-        self
-    }
-
-    /// Where the time comes from. [`SystemClock`] by default.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = Some(clock);
-        self
-    }
-
-    /// An engine that knows nobody yet and forgets everybody when it is dropped.
-    pub fn build(self) -> Engine {
-        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::start()));
-        // Different in each process: it keys the hash of nothing but this.
-        let seed = RandomState::new().hash_one(clock.now().as_u32());
-        self.build_with(Roster::new(seed), clock)
-    }
-
-    fn build_with(self, roster: Roster, clock: Arc<dyn Clock>) -> Engine {
-        let rules = Rules { ttl: self.ttl, grace: self.grace };
-        let start = clock.now();
-        Engine {
-            roster,
-            buckets: Buckets::new(
-                start,
-                rules.due(UnixSeconds::new(self.ttl.as_seconds()), Outages::default()).as_u32(),
-            ),
-            swept_at: AtomicU32::new(start.as_u32()),
-            sweeping: Mutex::new(()),
-            recent_outages: RecentOutages::default(),
-            counts: Counts::default(),
-            users_max: self.users_max,
-            retention: self.retention,
-            rules,
-            clock,
-            persistence: None,
-        }
-    }
-}
-
 /// Who is online, and everybody's timeline. Share it by `Arc`; every method can be called from any thread.
 pub struct Engine {
     roster: Roster,
@@ -226,13 +143,7 @@ pub struct Engine {
 impl Engine {
     /// Settings for a new engine.
     pub fn builder() -> Builder {
-        Builder {
-            ttl: Ttl::DEFAULT,
-            grace: 0,
-            users_max: u64::MAX,
-            retention: Retention::default(),
-            clock: None,
-        }
+        Builder::default()
     }
 
     /// Takes one heartbeat: `user` is online from now until one ttl from now at least. When this returns, the heartbeat is

@@ -13,6 +13,10 @@ use heartbeat::{
 };
 use tempfile::TempDir;
 
+use super::{ANA, BO};
+
+pub const CARL: UserId = UserId::new(7);
+
 /// The shortest segments there are.
 pub const SEGMENT_BYTES: u64 = 16 << 10;
 /// Slots in one of them.
@@ -151,6 +155,16 @@ pub fn copy(from: &Path, to: &Path) {
             }
         }
     }
+}
+
+/// Ana, Bo and Carl are in slots 0, 1 and 2 of segment 1; 2 and 3 are ready.
+pub fn three_heals(site: &Site) -> Engine {
+    let (engine, _) = site.open();
+    for user in [ANA, BO, CARL] {
+        assert_eq!(engine.heal(user), Ok(Heal::Opened));
+    }
+    site.wait_for_segment(3);
+    engine
 }
 
 /// Writes, and waits if the next segment is not ready yet.
