@@ -369,7 +369,7 @@ impl Metrics {
     }
 
     /// Everything, as Prometheus reads it.
-    pub(crate) fn render(&self) -> String {
+    pub fn render(&self) -> String {
         let mut text = self.handle.render();
         // By hand: the recorder's counters are whole numbers, and a second of processor time is a lot.
         if let Some(usage) = process::usage() {

@@ -142,12 +142,14 @@ impl Engine {
         }
     }
 
-    /// Whether there is room for a snapshot. If not, it is made by giving up the generation before the last one.
+    /// Sees to it that there is room for a snapshot: if there is none, by giving up the generation before the newest.
     fn make_room(&self, persistence: &Persistence, last: u64) -> Result<(), FileError> {
         let bytes = self.snapshot_bytes_at_most();
         let has_room = || Ok::<_, FileError>(persistence.directory.room()?.0 >= bytes);
-        if !has_room()? {
-            prune(persistence, last, false)?;
+        if !has_room()?
+            && let Some(newest) = newest_whole(persistence, last)?
+        {
+            prune(persistence, newest, false)?;
         }
         if has_room()? {
             return Ok(());
@@ -247,6 +249,14 @@ fn generations(persistence: &Persistence, newest: u64) -> Result<Vec<Generation>
 
 fn is_own(persistence: &Persistence, directory: DirectoryId, number: u64, named: u64) -> bool {
     directory == persistence.journal.directory_id() && number == named
+}
+
+/// The newest of our snapshots if all of it can be read: only then may the one before be given up.
+fn newest_whole(persistence: &Persistence, last: u64) -> Result<Option<u64>, FileError> {
+    let newest = generations(persistence, last)?.pop();
+    let newest =
+        newest.filter(|newest| Snapshot::open(&newest.path).is_ok_and(|found| found.verify().is_ok()));
+    Ok(newest.map(|newest| newest.number))
 }
 
 /// Removes what is older than the two newest generations, or than the newest alone. Never the newest, nor what it needs.
