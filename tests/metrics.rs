@@ -254,7 +254,7 @@ fn the_journal_and_what_recovery_read_of_it_are_counted() {
         ("heartbeat_journal_slots_total", 405.0),
         ("heartbeat_journal_replay_bytes", 5.0 * 24.0),
         ("heartbeat_journal_accepting", 1.0),
-        ("heartbeat_journal_unsynced_limit_seconds", 0.0),
+        ("heartbeat_journal_unsynced_limit_seconds", 6.0),
         ("heartbeat_snapshot_duration_seconds_count", 1.0),
         ("heartbeat_snapshot_shard_hold_seconds_count", 1.0),
         ("heartbeat_snapshot_last_success_timestamp_seconds", f64::from(NOON)),

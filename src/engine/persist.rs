@@ -212,6 +212,14 @@ impl Engine {
         self.persistence.as_ref().is_some_and(|persistence| persistence.journal.is_short_of_room())
     }
 
+    /// As if the disk had not answered for longer than it may.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn hang_journal(&self) {
+        if let Some(persistence) = &self.persistence {
+            persistence.journal.hang();
+        }
+    }
+
     /// Why a write would be refused now; `None` while writes are taken.
     pub fn refusal(&self) -> Option<Refusal> {
         self.persistence.as_ref()?.journal.refusal()

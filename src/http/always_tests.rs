@@ -152,6 +152,30 @@ fn a_write_that_the_disk_fails_to_take_is_refused_as_unknown() {
         let sentence = "the disk has failed to take the journal; whether the write is kept is unknown, and repeating it is safe";
         assert!(answer.contains(sentence), "{index}: {answer}");
     }
-    assert_eq!(server.stats().heals.refused, 3);
+    // Two single ones, and two ids of a request in bulk.
+    assert_eq!(server.stats().heals.refused, 4);
     assert!(engine.refusal().is_some());
+}
+
+/// A sync that hangs ends nothing and wakes nobody.
+#[test]
+fn who_waits_for_a_disk_that_hangs_is_told_so() {
+    let held = Held::start();
+    let mut writers = write_everything(&held);
+    held.engine.hang_journal();
+    for (index, writer) in writers.iter_mut().enumerate() {
+        let answer = answers(writer, 1);
+        assert!(answer.starts_with("HTTP/1.1 503"), "{index}: {answer}");
+        assert!(
+            answer.contains("has not confirmed the journal in time; whether the write is kept is unknown"),
+            "{answer}"
+        );
+    }
+    let mut late = held.connect();
+    late.write_all(request("PUT /heal/8").as_bytes()).unwrap();
+    let answer = answers(&mut late, 1);
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("in time; repeat"), "{answer}");
+    late.write_all(request("GET /readyz").as_bytes()).unwrap();
+    assert!(answers(&mut late, 1).contains("the disk has not confirmed the journal in time"));
+    held.release();
 }

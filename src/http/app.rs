@@ -17,6 +17,7 @@ use super::waiters::Waiters;
 use crate::config::Settings;
 use crate::durability::Durability;
 use crate::engine::{Engine, Progress, Recovery, Ticket};
+use crate::journal::Refusal;
 use crate::metrics::{Metrics, RouteNames, number};
 
 pub(super) struct App {
@@ -137,6 +138,15 @@ impl App {
         match ticket {
             Some(ticket) => self.waiters.wait(engine, ticket).await.map_err(Refused::after_the_write),
             None => Ok(()),
+        }
+    }
+
+    /// Once a second: a sync that hangs wakes nobody.
+    pub fn look_at_the_disk(&self) {
+        if let Ok(Served { engine, confirms_later: true, .. }) = self.served()
+            && engine.refusal() == Some(Refusal::Overdue)
+        {
+            self.waiters.wake_all();
         }
     }
 

@@ -36,25 +36,26 @@ pub(super) async fn heal(
             shared.stats.invalid();
         }
     })?;
-    let refuse = |refused: Refused| {
-        shared.stats.healed(Err(refused));
+    // Of a request that is refused, each id that was not taken is a heal refused.
+    let refuse = |refused: Refused, mut total: Tally| {
+        total.refuse(ids.len());
+        shared.stats.healed_many(total);
         shared.refuse(refused)
     };
-    let Served { engine, .. } = shared.app.served().map_err(refuse)?;
     let mut total = Tally::default();
+    let Served { engine, .. } = shared.app.served().map_err(|refused| refuse(refused, total))?;
     for turn in ids.chunks(TURN) {
-        let mut tally = Tally::default();
         let result = turn.iter().try_for_each(|&user| {
-            tally.count(Ok(engine.heal_unconfirmed(user)?));
+            total.count(engine.heal_unconfirmed(user)?);
             Ok(())
         });
-        shared.stats.healed_many(tally);
-        result.map_err(|error: WriteError| refuse(error.into()))?;
-        total += tally;
+        result.map_err(|error: WriteError| refuse(error.into(), total))?;
         tokio::task::yield_now().await;
     }
-    // One sync serves the whole batch.
-    shared.app.kept(engine, engine.ticket()).await.map_err(refuse)?;
+    // One sync serves the whole batch. If it fails, none of it has been acknowledged.
+    let kept = shared.app.kept(engine, engine.ticket()).await;
+    kept.map_err(|refused| refuse(refused, Tally::default()))?;
+    shared.stats.healed_many(total);
     let total = total.counts();
     Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"healed":{},"opened":{}}}"#, total.taken(), total.opened))
         .into_response())

@@ -42,6 +42,8 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 const BACKLOG: i32 = 65_535;
 /// Most connections at the addresses that only metrics are read from.
 const OBSERVERS_MAX: u64 = 256;
+/// How often somebody looks whether the disk hangs.
+const DISK_LOOK: Duration = Duration::from_secs(1);
 /// How often a draining server looks whether its connections have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
@@ -354,7 +356,17 @@ impl Acceptor {
                     }
                 });
             }
+            // Here, because this thread waits for no disk.
+            let app = Arc::clone(&acceptor.app);
+            let look = tokio::spawn(async move {
+                let mut seconds = tokio::time::interval(DISK_LOOK);
+                loop {
+                    seconds.tick().await;
+                    app.look_at_the_disk();
+                }
+            });
             tasks.join_all().await;
+            look.abort();
         });
     }
 

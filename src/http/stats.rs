@@ -136,8 +136,14 @@ const KINDS: usize = 5;
 pub(super) struct Tally([u64; KINDS]);
 
 impl Tally {
-    pub fn count(&mut self, heal: Result<Heal, Refused>) {
-        self.0[kind(heal)] += 1;
+    pub fn count(&mut self, heal: Heal) {
+        self.0[kind(Ok(heal))] += 1;
+    }
+
+    /// Of `ids` those that have not been counted were refused.
+    pub fn refuse(&mut self, ids: usize) {
+        let counted: u64 = self.0.iter().sum();
+        self.0[REFUSED] += (ids as u64).saturating_sub(counted);
     }
 
     pub fn counts(self) -> HealCounts {

@@ -25,6 +25,14 @@ impl Waiters {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Wakes everybody: the disk has hung for too long, and they are to look.
+    pub fn wake_all(&self) {
+        let woken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, waker) in woken {
+            waker.wake();
+        }
+    }
+
     /// Waits until what `ticket` promises is kept, or is known not to be.
     pub fn wait<'a>(&'a self, engine: &'a Engine, ticket: Ticket) -> Wait<'a> {
         Wait { waiters: self, engine, ticket, registered: None }

@@ -78,13 +78,14 @@ impl State {
         if self.is_displaced.load(Ordering::Acquire) {
             return Err(Refusal::Displaced);
         }
-        // The syncer itself cannot raise a flag: it is the one that hangs.
-        if self.overdue_after != u64::MAX
+        if self.is_overdue() { Err(Refusal::Overdue) } else { Ok(()) }
+    }
+
+    /// Whether the disk has not answered for too long. The syncer itself cannot raise a flag: it is the one that hangs.
+    #[inline]
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue_after != u64::MAX
             && coarse_millis().saturating_sub(self.synced_at.load(Ordering::Acquire)) > self.overdue_after
-        {
-            return Err(Refusal::Overdue);
-        }
-        Ok(())
     }
 
     /// While no further segment can be prepared, the last one is not for writes: a snapshot has to begin in one of its own, and

@@ -61,7 +61,7 @@ use prepare::Preparer;
 use segment::Segment;
 use sync::{Syncer, Syncs, coarse_millis};
 
-/// In `interval`, writes are refused once the last sync that succeeded began this much longer ago than the interval.
+/// In `interval` and `always`, writes are refused once the last sync that succeeded began this much longer ago than the interval.
 const OVERDUE: Duration = Duration::from_secs(5);
 /// A thread of the journal that has panicked pauses this long before it goes on.
 const FAULT_PAUSE: Duration = Duration::from_millis(100);
@@ -162,10 +162,10 @@ impl Journal {
         };
         let first = Arc::new(first);
         let overdue_after = match plan.durability {
-            Durability::Interval => {
+            Durability::Interval | Durability::Always => {
                 u64::try_from((plan.sync_interval + OVERDUE).as_millis()).unwrap_or(u64::MAX)
             }
-            Durability::Process | Durability::Always => u64::MAX,
+            Durability::Process => u64::MAX,
         };
         let state = Arc::new(State {
             plan,
@@ -242,6 +242,13 @@ impl Journal {
     /// which makes room.
     pub fn is_short_of_room(&self) -> bool {
         self.state.is_short_of_room.load(Ordering::Acquire)
+    }
+
+    /// As if the disk had not answered for longer than it may.
+    #[cfg(all(test, not(shuttle)))]
+    pub fn hang(&self) {
+        let late = u64::try_from((self.state.plan.sync_interval + OVERDUE).as_millis()).unwrap_or(u64::MAX);
+        self.state.synced_at.store(coarse_millis().saturating_sub(late + 1_000), Ordering::Release);
     }
 
     /// The number of the segment in service, and how many slots are in it.

@@ -29,6 +29,8 @@ use crate::durability::Durability;
 
 /// The alive second is stamped this often.
 const STAMP: Duration = Duration::from_secs(1);
+/// How often whoever waits looks whether the disk has hung for too long.
+const LOOK: Duration = Duration::from_secs(1);
 /// After each sync the pages of twice as many slots are brought in as came since the one before, within these limits. A page
 /// that is brought in counts as changed and is written by the next sync: with a fixed million, one heal a second cost 24 MiB
 /// of writes a second.
@@ -126,7 +128,8 @@ impl Journal {
         } else if syncs.ended.load(Ordering::SeqCst) >= ticket.0 {
             Some(Err(Refusal::SyncFailed))
         } else {
-            None
+            // Whoever waits for a disk that hangs is told so, and can ask again elsewhere or later.
+            self.state.is_overdue().then_some(Err(Refusal::Overdue))
         }
     }
 
@@ -138,7 +141,7 @@ impl Journal {
     /// Waits for it.
     ///
     /// # Errors
-    /// [`Refusal::SyncFailed`]: whether what was written will survive a power loss is unknown.
+    /// [`Refusal::SyncFailed`], [`Refusal::Overdue`]: whether what was written will survive a power loss is unknown.
     pub fn wait(&self, ticket: Ticket) -> Result<(), Refusal> {
         let syncs = &self.state.syncs;
         let mut turn = syncs.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +149,9 @@ impl Journal {
             if let Some(outcome) = self.outcome(ticket) {
                 return outcome;
             }
-            turn = syncs.ended_signal.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            // A sync that hangs signals nothing.
+            let waited = syncs.ended_signal.wait_timeout(turn, LOOK);
+            turn = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -302,15 +302,21 @@ fn on_a_healthy_disk_nothing_is_refused() {
 }
 
 #[test]
-fn in_interval_writes_are_refused_when_the_disk_has_not_answered_for_too_long() {
-    let bench = Bench::new();
-    let journal = bench.journal(Durability::Interval);
-    journal.close(); // nobody syncs any more
-    journal.append(slot(1)).unwrap();
-    let late = u64::try_from(OVERDUE.as_millis()).unwrap() + 5 + 1_000;
-    journal.state.synced_at.store(coarse_millis().saturating_sub(late), Ordering::Release);
-    assert_eq!(journal.append(slot(2)), Err(Refusal::Overdue));
-    assert_eq!(bench.slots().len(), 1);
+fn writes_are_refused_when_the_disk_has_not_answered_for_too_long() {
+    for durability in [Durability::Interval, Durability::Always, Durability::Process] {
+        let bench = Bench::new();
+        let journal = bench.journal(durability);
+        journal.close(); // nobody syncs any more
+        journal.append(slot(1)).unwrap();
+        journal.hang();
+        if durability == Durability::Process {
+            assert_eq!(journal.append(slot(2)), Ok(()), "it promises nothing about the disk");
+            continue;
+        }
+        assert_eq!(journal.append(slot(2)), Err(Refusal::Overdue));
+        assert_eq!(journal.wait(journal.next_sync()), Err(Refusal::Overdue), "nobody waits for ever");
+        assert_eq!(bench.slots().len(), 1);
+    }
 }
 
 #[test]
