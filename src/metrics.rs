@@ -172,7 +172,7 @@ metrics! {
     describe_counter heals: HealResults = "heartbeat_heals_total", Count,
         "Heals, single and in bulk, by what they did. Refused: answered 503; invalid: 400.";
     describe_gauge http_requests_in_flight: Gauge = "heartbeat_http_requests_in_flight", Count,
-        "Requests that are being answered and wait for something: a body, the disk, their turn.";
+        "Requests that wait for something: a body, the disk, their turn, a client that reads slowly. A scrape counts itself.";
     describe_gauge connections: Gauge = "heartbeat_connections", Count, "Connections open now.";
     describe_gauge connections_max: Gauge = "heartbeat_connections_max", Count,
         "Most connections that may be open at once, as the setting max-connections and the limit on open files say.";
@@ -239,7 +239,7 @@ metrics! {
     describe_counter clock_steps: Directions = "heartbeat_clock_steps_total", Count,
         "How often the wall clock was set by more than a minute.";
     describe_counter outages: Counter = "heartbeat_outages_total", Count,
-        "Times when the service was down, as many as the data directory remembers.";
+        "Times when the service was down: 1 after a start that found it had been.";
 
     describe_gauge memory: MemoryParts = "heartbeat_memory_bytes", Bytes,
         "Memory by what it is for: the roster's tables, closed sessions, and all other memory that the allocator holds.";
@@ -247,6 +247,8 @@ metrics! {
         "The lesser of the machine's memory and the control group's limit; 0 if neither can be read.";
     describe_gauge disk_free: Gauge = "heartbeat_disk_free_bytes", Bytes,
         "What the file system of the data directory has left for the service.";
+    describe_gauge disk_reserved: Gauge = "heartbeat_disk_reserved_bytes", Bytes,
+        "Free bytes below which no further segment of the journal is prepared: a segment, and the room that a snapshot would take.";
     describe_gauge disk_size: Gauge = "heartbeat_disk_size_bytes", Bytes, "What that file system holds.";
 
     describe_gauge open_files: Gauge = "process_open_fds", Count, "Number of open file descriptors.";
@@ -292,7 +294,7 @@ impl Routes {
         describe(
             HTTP_DURATION,
             Unit::Seconds,
-            "From reading a request to handing its response to the kernel. One read in 16 is timed, so the count is that of a sample.",
+            "From reading a request to handing its response, or the first part of one in parts, to the kernel. One read in 16 is timed, so the count is that of a sample.",
         );
         describe(BATCH_IDS, Unit::Count, "Ids in a request about users in bulk.");
         Self {

@@ -179,6 +179,28 @@ fn each_request_is_counted_once_by_route_method_and_status() {
     scrape.expect([("heartbeat_http_requests_in_flight", 1.0)]); // the scrape itself
 }
 
+/// An export is as long as there are sessions: it is in flight until all of it is out, or nobody wants it any more.
+#[test]
+fn an_answer_that_nobody_reads_is_in_flight() {
+    let in_flight = |service: &Service| Scrape::of(service).value("heartbeat_http_requests_in_flight");
+    let service = Service::start();
+    for user in 0..300_000 {
+        service.engine.heal(UserId::new(user)).unwrap();
+    }
+    let mut reader = service.connect();
+    reader.write("GET /v1/export HTTP/1.1\r\nHost: a\r\n\r\n");
+    // Two: the export, and the scrape itself.
+    while in_flight(&service) < 2.0 {
+        std::thread::yield_now();
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(300));
+    assert!(in_flight(&service) >= 2.0, "twenty megabytes are not out while nobody reads them");
+    drop(reader);
+    while in_flight(&service) > 1.0 {
+        std::thread::yield_now();
+    }
+}
+
 /// One read in 16 of each connection is timed, its first among them.
 #[test]
 fn how_long_requests_take_is_told_by_route() {
@@ -315,4 +337,23 @@ fn with_an_address_of_their_own_metrics_are_read_there_and_nobody_is_healed_ther
         (r#"heartbeat_http_requests_total{route="/livez",method="GET",code="200"}"#, 2.0),
         (r#"heartbeat_heals_total{result="invalid"}"#, 0.0),
     ]);
+}
+
+/// That the service drains, and why it does not end, is to be seen by whoever watches it.
+#[test]
+fn metrics_on_an_address_of_their_own_are_read_while_the_service_drains() {
+    let settings = Settings { metrics_listen: vec![([127, 0, 0, 1], 0).into()], ..wire::settings() };
+    let engine = Arc::new(heartbeat::Engine::builder().build());
+    let mut server = http::Server::start(engine, &settings).unwrap();
+    let address = server.metrics_addresses()[0];
+    let mut watcher = Client::connect(address);
+    Scrape::parse(&watcher.call("GET", "/metrics").body).expect([("heartbeat_ready", 1.0)]);
+
+    assert!(server.drain(wire::PATIENCE), "whoever only watches is not waited for");
+    assert!(Client::try_connect(server.addresses()[0]).is_err());
+    Scrape::parse(&watcher.call("GET", "/metrics").body).expect([("heartbeat_ready", 0.0)]);
+    let readiness = Client::connect(address).call("GET", "/readyz");
+    assert_eq!(readiness.brief(), (503, r#"{"ready":false,"reasons":["draining"]}"#));
+    drop(server);
+    assert!(Client::try_connect(address).is_err());
 }

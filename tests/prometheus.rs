@@ -25,7 +25,7 @@ const SCRAPES: u64 = 30;
 
 /// Expressions that rightly give nothing for a service that is well, each with the reason.
 const EMPTY: [(&str, &str); 2] = [
-    ("-deriv(heartbeat_disk_free_bytes", "the disk is not filling up: there is no time until it is full"),
+    ("-deriv((heartbeat_disk_free_bytes", "the disk is not filling up: there is no time until it is full"),
     ("absent(up", "something is scraped"),
 ];
 

@@ -9,8 +9,13 @@ use super::signals::{Signals, Wish};
 use super::systemd::Watchdog;
 use crate::http::Server;
 
+/// A service that serves nobody any more, but for its metrics where these have an address of their own.
+pub(super) struct Drained {
+    _server: Option<Server>,
+}
+
 /// Closes the listeners and waits until requests in flight are finished, `timeout` has passed, or a second wish to stop comes:
-/// then it is false.
+/// then there is `None`.
 ///
 /// Waiting blocks, so a thread of its own does it; after a second wish it is left behind and ends with the process.
 pub(super) async fn drain(
@@ -18,28 +23,29 @@ pub(super) async fn drain(
     timeout: Duration,
     signals: &mut Signals,
     watchdog: &mut Watchdog,
-) -> bool {
+) -> Option<Drained> {
     server.draining();
-    let mut finished = match background::run("drain", move || server.drain(timeout)) {
+    let mut finished = match background::run("drain", move || (server.drain(timeout), server)) {
         Ok(finished) => finished,
         Err(error) => {
             error!(%error, "no thread to wait with: requests in flight are cut");
-            return true;
+            return Some(Drained { _server: None });
         }
     };
     loop {
         tokio::select! {
             finished = &mut finished => {
                 // An error is a panic of the waiting thread: then, too, nothing is known to have finished.
-                if !finished.unwrap_or(false) {
+                let (has_drained, server) = finished.map_or((false, None), |(all, server)| (all, Some(server)));
+                if !has_drained {
                     warn!(drain_timeout_ms = timeout.as_millis(), "requests in flight were cut at the drain timeout");
                 }
-                return true;
+                return Some(Drained { _server: server });
             }
             wish = signals.next() => match wish {
                 Wish::Stop(reason) => {
                     warn!(reason, "asked a second time: requests in flight are cut");
-                    return false;
+                    return None;
                 }
                 Wish::Reload => info!("draining: nothing was reloaded"),
                 Wish::Snapshot => info!("draining: a snapshot is taken at the end"),

@@ -167,7 +167,7 @@ impl Service {
             drain::drain(self.server, self.effective.settings.drain_timeout, &mut signals, &mut watchdog)
                 .await;
         drop(self.sweeper);
-        if drained {
+        if drained.is_some() {
             let engine = Arc::clone(&self.engine);
             last_snapshot(engine, self.snapshotter, &self.reports, &mut signals, &mut watchdog).await;
         }

@@ -70,6 +70,8 @@ pub struct DiskState {
     pub free_bytes: u64,
     /// What it holds.
     pub size_bytes: u64,
+    /// With less left than this no further segment is prepared: a segment, and the room that a snapshot would take.
+    pub reserved_bytes: u64,
 }
 
 /// What is known of the snapshots on disk.
@@ -196,6 +198,7 @@ impl Engine {
             snapshot_bytes: length(&contents.snapshots),
             free_bytes,
             size_bytes,
+            reserved_bytes: persistence.journal.segment_bytes() + self.snapshot_bytes_at_most(),
         }))
     }
 

@@ -130,7 +130,7 @@ impl Engine {
     }
 
     /// No snapshot of what is known now is longer.
-    fn snapshot_bytes_at_most(&self) -> u64 {
+    pub(super) fn snapshot_bytes_at_most(&self) -> u64 {
         let figures = self.figures();
         snapshot::bytes_at_most(figures.users, figures.sessions, SHARDS)
     }

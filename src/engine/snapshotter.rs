@@ -24,8 +24,10 @@ use super::{Engine, Refusal};
 const LOOK: Duration = Duration::from_secs(1);
 /// While the disk is short of room and yet takes writes, a snapshot is taken no more often than this.
 const SHORT_PAUSE: Duration = Duration::from_secs(10);
-/// After a failure the next attempt waits so long, then twice as long, up to the interval.
+/// After a failure the next attempt waits so long, then twice as long, up to the interval, and no longer than the second of these:
+/// a disk that has been mended should not wait a day.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// When a snapshot is due.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +132,7 @@ impl Work {
             }
             Err(error) => {
                 let retry = (PAUSE_MIN * 2_u32.saturating_pow(self.failures.min(16)))
-                    .min(self.plan.interval.max(PAUSE_MIN));
+                    .min(self.plan.interval.clamp(PAUSE_MIN, PAUSE_MAX));
                 self.failures += 1;
                 self.retry_at = Some(Instant::now() + retry);
                 Some(SnapshotterReport::Failed { error, retry })

@@ -179,9 +179,9 @@ impl App {
         self.counted.last()
     }
 
-    /// With all workers and the observer.
+    /// With all workers, without the observer.
     pub fn connections(&self) -> u64 {
-        self.counted.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+        self.workers().iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
     }
 
     pub fn drain(&self) {

@@ -8,15 +8,26 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
+use super::stats::InFlight;
+
 /// A response's body.
 pub(super) enum Body {
     /// All of it, until it is taken.
     Whole(Option<Bytes>),
-    /// Whatever axum makes of it.
-    Axum(axum::body::Body),
+    /// Whatever axum makes of it; and the request, in flight until all of it is out or the client has gone.
+    Axum { body: axum::body::Body, _in_flight: Option<InFlight> },
 }
 
 impl Body {
+    /// The request is in flight for as long as this is.
+    pub fn holding(self, in_flight: InFlight) -> Self {
+        match self {
+            Self::Axum { body, .. } => Self::Axum { body, _in_flight: Some(in_flight) },
+            // It is written as soon as it is taken.
+            Self::Whole(bytes) => Self::Whole(bytes),
+        }
+    }
+
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Some(bytes.into()))
     }
@@ -32,21 +43,21 @@ impl HttpBody for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Axum(body) => Pin::new(body).poll_frame(cx),
+            Self::Axum { body, .. } => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::Axum(body) => body.is_end_stream(),
+            Self::Axum { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Axum(body) => body.size_hint(),
+            Self::Axum { body, .. } => body.size_hint(),
         }
     }
 }

@@ -117,10 +117,9 @@ impl Dispatch {
         }));
         Box::pin(async move {
             let response = answer.await;
-            drop(in_flight);
             socket.answered(!is_complete);
             stats.answered(route, verb, response.status());
-            response
+            response.map(|body| body.holding(in_flight))
         })
     }
 }
@@ -138,7 +137,7 @@ impl Worker {
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
         match self.router.clone().oneshot(request.map(axum::body::Body::new)).await {
-            Ok(response) => response.map(Body::Axum),
+            Ok(response) => response.map(|body| Body::Axum { body, _in_flight: None }),
             Err(never) => match never {},
         }
     }

@@ -40,7 +40,6 @@ pub(super) fn publish(app: &App) {
         if let Some(recovery) = recovery {
             recovered(recovery, metrics);
         }
-        metrics.outages.absolute(engine.outages().len() as u64);
     }
 }
 
@@ -94,6 +93,7 @@ fn journal(engine: &Engine, state: JournalState, metrics: &Metrics) {
 
 fn recovered(recovery: &Recovery, metrics: &Metrics) {
     metrics.recovery_duration.set(recovery.elapsed.as_secs_f64());
+    metrics.outages.absolute(u64::from(recovery.outage.is_some()));
     metrics.recovery_quarantined.set(number(recovery.quarantined.len() as u64));
     let slots = &metrics.recovery_slots;
     slots.applied.set(number(recovery.slots.good.saturating_sub(recovery.stale_slots)));
@@ -103,7 +103,7 @@ fn recovered(recovery: &Recovery, metrics: &Metrics) {
 }
 
 /// Copies what the operating system says of the process and the disk, and what each shard says of its table.
-fn publish_slowly(app: &App) {
+pub(super) fn publish_slowly(app: &App) {
     let metrics = &app.metrics;
     let process = metrics_process::collector::collect();
     let copy = |gauge: &metrics::Gauge, value: Option<u64>| {
@@ -130,6 +130,7 @@ fn publish_slowly(app: &App) {
         metrics.journal_bytes.set(number(disk.segment_bytes));
         metrics.disk_free.set(number(disk.free_bytes));
         metrics.disk_size.set(number(disk.size_bytes));
+        metrics.disk_reserved.set(number(disk.reserved_bytes));
     }
 }
 

@@ -83,9 +83,9 @@ impl Route {
                 Some(start) => match path.strip_prefix(start) {
                     // The original three say what is missing.
                     Some("") => *route != Self::User,
-                    Some(rest) => {
-                        rest.strip_prefix('/').is_some_and(|id| !id.trim_end_matches('/').contains('/'))
-                    }
+                    Some(rest) => rest
+                        .strip_prefix('/')
+                        .is_some_and(|id| !id.strip_suffix('/').unwrap_or(id).contains('/')),
                     None => false,
                 },
                 None => path == route.path(),
@@ -110,7 +110,7 @@ impl Route {
             Self::Snapshot => (&[Post], &["200", "400", "409", "500", "501", "503"]),
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
             Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi => (&[Get, Head], FIXED),
-            Self::Other => (&[Get, Head, Put, Post, Delete, Verb::Other], &["400", "404"]),
+            Self::Other => (&[Get, Head, Put, Post, Delete, Verb::Other], &["400", "404", "500"]),
         }
     }
 }
@@ -194,6 +194,7 @@ mod tests {
             ("/heal/", Route::Heal),
             ("/heal", Route::Heal),
             ("/heal/1/", Route::Heal),
+            ("/heal/1//", Route::Other),
             ("/heals/1", Route::Other),
             ("/v1/users", Route::Other),
             ("/checkup/abc", Route::Checkup),

@@ -73,13 +73,78 @@ pub struct Server {
     app: Arc<App>,
     addresses: Vec<SocketAddr>,
     metrics_addresses: Vec<SocketAddr>,
-    /// All workers, and the observer.
+    serving: Side,
+    /// Where metrics have addresses of their own. It goes on while the service drains, so that this can be seen.
+    observing: Side,
+    publisher: Option<Publisher>,
+}
+
+/// Some addresses, and the threads that serve them.
+#[derive(Default)]
+struct Side {
     workers: Vec<UnboundedSender<Order>>,
     threads: Vec<JoinHandle<()>>,
-    /// Dropped, it ends the acceptors, which close the listeners.
+    /// Dropped, it ends the acceptor, which closes the listeners.
     accepting: Option<watch::Sender<()>>,
-    acceptors: Vec<JoinHandle<()>>,
-    publisher: Option<Publisher>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Side {
+    fn start_worker(
+        &mut self,
+        name: &str,
+        worker: Worker,
+    ) -> Result<(UnboundedSender<Order>, Arc<WorkerStats>), StartError> {
+        let (orders, received) = unbounded_channel();
+        let stats = Arc::clone(&worker.stats);
+        self.threads.push(spawn(name, |runtime| Ok(move || worker::run(&runtime, worker, received)))?);
+        self.workers.push(orders.clone());
+        Ok((orders, stats))
+    }
+
+    fn start_acceptor(
+        &mut self,
+        name: &str,
+        acceptor: Acceptor,
+        listeners: Vec<TcpListener>,
+    ) -> Result<(), StartError> {
+        let (accepting, stopped) = watch::channel(());
+        self.acceptor = Some(spawn(name, |runtime| {
+            let listeners = register(&runtime, listeners)?;
+            Ok(move || acceptor.run(&runtime, listeners, &stopped))
+        })?);
+        self.accepting = Some(accepting);
+        Ok(())
+    }
+
+    /// The listeners close, and each connection ends with the request that it is serving.
+    fn drain(&mut self) {
+        drop(self.accepting.take());
+        if let Some(acceptor) = self.acceptor.take() {
+            // It has printed its own panic, and there is nothing to do about it now.
+            let _ = acceptor.join();
+        }
+        for worker in &self.workers {
+            // A worker that is gone has no connections either.
+            let _ = worker.send(Order::Drain);
+        }
+    }
+
+    /// Ends what is left of it.
+    fn end(&mut self) {
+        self.drain();
+        self.workers.clear();
+        for thread in self.threads.drain(..) {
+            // As above.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// The thread that publishes metrics. It ends when this is dropped.
@@ -153,76 +218,45 @@ impl Server {
         let app = Arc::new(App::new(settings, progress, counting));
         let (listeners, addresses) = bind_all(&settings.listen)?;
         let (metrics_listeners, metrics_addresses) = bind_all(&settings.metrics_listen)?;
-        let (accepting, stopped) = watch::channel(());
-        let mut server = Self {
-            app: Arc::clone(&app),
-            addresses,
-            metrics_addresses,
-            workers: Vec::new(),
-            threads: Vec::new(),
-            accepting: Some(accepting),
-            acceptors: Vec::new(),
-            publisher: None,
-        };
+        if counting == Counting::On {
+            // Whoever comes first finds the process as it is, and not at 0.
+            publish::publish_slowly(&app);
+        }
         let metrics_at =
             if metrics_listeners.is_empty() { MetricsAt::SamePort } else { MetricsAt::OtherPort };
+        let worker = |stats: &Arc<WorkerStats>, router, only_observes| Worker {
+            app: Arc::clone(&app),
+            stats: Arc::clone(stats),
+            router,
+            only_observes,
+        };
+        let (mut serving, mut observing) = (Side::default(), Side::default());
         let mut workers = Vec::new();
         for (index, stats) in app.workers().iter().enumerate() {
             let router = routes::router(&app, stats, metrics_at).merge(Router::clone(more));
-            workers.push(server.start_worker(&format!("worker-{index}"), stats, router, false)?);
+            workers.push(serving.start_worker(&format!("worker-{index}"), worker(stats, router, false))?);
         }
-        let limit = app.connections_max;
-        server.start_acceptor(
-            "acceptor",
-            Acceptor { app: Arc::clone(&app), workers, limit },
-            listeners,
-            &stopped,
-        )?;
+        let acceptor = Acceptor { app: Arc::clone(&app), workers, limit: app.connections_max };
+        serving.start_acceptor("acceptor", acceptor, listeners)?;
         if let Some(stats) = app.observer().filter(|_| metrics_at == MetricsAt::OtherPort) {
             let router = routes::observer(&app, stats);
-            let workers = vec![server.start_worker("observer", stats, router, true)?];
+            let workers = vec![observing.start_worker("observer", worker(stats, router, true))?];
             let acceptor = Acceptor { app: Arc::clone(&app), workers, limit: OBSERVERS_MAX };
-            server.start_acceptor("metrics-acceptor", acceptor, metrics_listeners, &stopped)?;
+            observing.start_acceptor("metrics-acceptor", acceptor, metrics_listeners)?;
         }
+        let mut server = Self { app, addresses, metrics_addresses, serving, observing, publisher: None };
         if counting == Counting::On {
-            server.publisher = Some(start_publisher(&app)?);
+            server.publisher = Some(start_publisher(&server.app)?);
         }
         Ok(server)
-    }
-
-    fn start_worker(
-        &mut self,
-        name: &str,
-        stats: &Arc<WorkerStats>,
-        router: Router,
-        only_observes: bool,
-    ) -> Result<(UnboundedSender<Order>, Arc<WorkerStats>), StartError> {
-        let (orders, received) = unbounded_channel();
-        let worker = Worker { app: Arc::clone(&self.app), stats: Arc::clone(stats), router, only_observes };
-        let thread = spawn(name, |runtime| Ok(move || worker::run(&runtime, worker, received)))?;
-        self.workers.push(orders.clone());
-        self.threads.push(thread);
-        Ok((orders, Arc::clone(stats)))
-    }
-
-    fn start_acceptor(
-        &mut self,
-        name: &str,
-        acceptor: Acceptor,
-        listeners: Vec<TcpListener>,
-        stopped: &watch::Receiver<()>,
-    ) -> Result<(), StartError> {
-        let stopped = stopped.clone();
-        self.acceptors.push(spawn(name, |runtime| {
-            let listeners = register(&runtime, listeners)?;
-            Ok(move || acceptor.run(&runtime, listeners, &stopped))
-        })?);
-        Ok(())
     }
 
     /// Serves `engine` from now on; `recovery` is what `/v1/status` tells of how it came about. Called again, it changes nothing.
     pub fn serve(&self, engine: Arc<Engine>, recovery: Option<Recovery>) {
         self.app.serve(engine, recovery);
+        if self.publisher.is_some() {
+            publish::publish_slowly(&self.app);
+        }
     }
 
     /// Where it listens; with the port that was given for port 0.
@@ -250,39 +284,32 @@ impl Server {
         self.app.workers().iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
     }
 
-    /// `/readyz` says no from now on, the listeners close, and each connection ends with the request that it is serving.
+    /// `/readyz` says no from now on, the listeners close, and each connection ends with the request that it is serving. Only
+    /// where metrics have addresses of their own these are served on, until this is dropped.
     pub fn draining(&mut self) {
         self.app.drain();
-        drop(self.accepting.take());
-        for acceptor in self.acceptors.drain(..) {
-            // It has printed its own panic, and there is nothing to do about it now.
-            let _ = acceptor.join();
-        }
-        for worker in &self.workers {
-            // A worker that is gone has no connections either.
-            let _ = worker.send(Order::Drain);
-        }
+        self.serving.drain();
     }
 
-    /// Drains, waits until all connections have ended, but no longer than `timeout`, and says whether they have.
+    /// Drains, waits until all connections have ended, but no longer than `timeout`, cuts those that have not, and says whether
+    /// all had.
     pub fn drain(&mut self, timeout: Duration) -> bool {
         self.draining();
         let deadline = Instant::now() + timeout;
         while self.app.connections() > 0 && Instant::now() < deadline {
             std::thread::park_timeout(DRAIN_LOOK);
         }
-        self.app.connections() == 0
+        let has_drained = self.app.connections() == 0;
+        self.serving.end();
+        has_drained
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.draining();
-        self.workers.clear();
-        for thread in self.threads.drain(..) {
-            // As above.
-            let _ = thread.join();
-        }
+        self.app.drain();
+        self.serving.end();
+        self.observing.end();
     }
 }
 

@@ -9,7 +9,7 @@ use crate::parts::*;
 
 /// Where a panel shows what an alert compares, it is coloured at the same value: alert, how its expression or that of a
 /// recorded one says it, panel, value.
-const THRESHOLDS: [(&str, &str, &str, f64); 17] = [
+const THRESHOLDS: [(&str, &str, &str, f64); 18] = [
     ("HeartbeatNotReady", "heartbeat_ready == 0", "Ready", 1.0),
     ("HeartbeatHealsRefused", "ratio_rate2m > 0.01 ", "Error ratio", 0.01),
     ("HeartbeatJournalNotAccepting", "heartbeat_journal_accepting == 0", "Journal accepts", 1.0),
@@ -21,6 +21,7 @@ const THRESHOLDS: [(&str, &str, &str, f64); 17] = [
         "Snapshot age of the limit",
         1.0,
     ),
+    ("HeartbeatSnapshotQuarantined", "quarantined_snapshots > 0\n", "Quarantined snapshots", 1.0),
     ("HeartbeatDiskFilling", "ratio < 0.05\n", "Disk free", 0.05),
     ("HeartbeatDiskFilling", "[6h], 86400) < 0", "Time to full", 86_400.0),
     ("HeartbeatDiskFilling", "[6h], 86400) < 0", "Predicted time to full", 86_400.0),
@@ -85,7 +86,7 @@ fn alerts_that_nobody_can_act_on(rules: &str, runbook: &str) -> Vec<String> {
 #[test]
 fn every_alert_says_what_it_means_and_where_to_read_on() {
     let (rules, runbook) = (text(RULES), text("grafana/RUNBOOK.md"));
-    assert_eq!(alerts(&rules).len(), 19);
+    assert_eq!(alerts(&rules).len(), 21);
     assert_eq!(alerts_that_nobody_can_act_on(&rules, &runbook), [""; 0]);
     // And no section is about an alert that is gone.
     let names: BTreeSet<_> = alerts(&rules).iter().map(|(name, _)| name.to_lowercase()).collect();

@@ -22,9 +22,6 @@ const UNITS: [&str; 14] = [
     "dateTimeAsIso",
 ];
 
-/// A counter that is set once at a start, to what the data directory remembers: its height is what matters.
-const COUNTERS_SHOWN_AS_THEY_ARE: [&str; 1] = ["heartbeat_outages_total"];
-
 type Lint = fn(&Value) -> Vec<String>;
 type Breakage = fn(&mut Value);
 
@@ -253,10 +250,8 @@ fn rate_intervals(dashboard: &Value) -> Vec<String> {
 }
 
 fn counters_as_rates(dashboard: &Value) -> Vec<String> {
-    let is_counter = |metric: &str| {
-        ["_total", "_bucket", "_sum", "_count"].iter().any(|suffix| metric.ends_with(suffix))
-            && !COUNTERS_SHOWN_AS_THEY_ARE.contains(&metric)
-    };
+    let is_counter =
+        |metric: &str| ["_total", "_bucket", "_sum", "_count"].iter().any(|suffix| metric.ends_with(suffix));
     let is_good = |expression: &str| {
         selectors(expression).iter().all(|selector| selector.is_range || !is_counter(selector.metric))
     };
