@@ -74,7 +74,7 @@ fn every_series_is_there_from_the_start() {
     assert_eq!(listed, include_str!("golden/metrics.txt"), "found:\n{listed}");
 
     let scrape = Scrape::parse(&text);
-    for route in ["/heal/{user_id}", "/v1/heal", "/metrics", "/v1/admin/snapshot", "other"] {
+    for route in ["/heal/{user_id}", "/v1/heal", "/metrics", "/v1/admin/snapshot"] {
         scrape.value(&format!("heartbeat_http_request_duration_seconds_count{{route=\"{route}\"}}"));
         scrape.value(&format!(
             "heartbeat_http_request_duration_seconds_bucket{{route=\"{route}\",le=\"0.00001\"}}"
@@ -83,7 +83,10 @@ fn every_series_is_there_from_the_start() {
             "heartbeat_http_requests_total{{route=\"{route}\",method=\"other\",code=\"405\"}}"
         ));
     }
-    scrape.value("heartbeat_http_requests_total{route=\"/heal/{user_id}\",method=\"PUT\",code=\"503\"}");
+    for (method, code) in [("PUT", "503"), ("GET", "405"), ("HEAD", "405")] {
+        let labels = format!("{{route=\"/heal/{{user_id}}\",method=\"{method}\",code=\"{code}\"}}");
+        scrape.value(&format!("heartbeat_http_requests_total{labels}"));
+    }
 }
 
 #[test]

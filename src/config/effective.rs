@@ -63,6 +63,7 @@ impl Effective {
     pub(super) fn check(self) -> Result<Self, SettingError> {
         self.check_addresses("listen", &self.settings.listen)?;
         self.check_addresses("metrics-listen", &self.settings.metrics_listen)?;
+        self.check_distinct()?;
         self.check_journal()?;
         Ok(self)
     }
@@ -75,6 +76,15 @@ impl Effective {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Port 0 is another one each time.
+    fn check_distinct(&self) -> Result<(), SettingError> {
+        let Settings { listen, metrics_listen, .. } = &self.settings;
+        let twice = metrics_listen.iter().find(|address| address.port() != 0 && listen.contains(address));
+        twice.map_or(Ok(()), |&address| {
+            Err(SettingError::SameAddress { address, origin: self.origin("metrics-listen") })
+        })
     }
 
     fn check_journal(&self) -> Result<(), SettingError> {

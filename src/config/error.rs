@@ -44,6 +44,16 @@ pub enum SettingError {
         /// Where it came from.
         origin: Origin,
     },
+    /// Metrics cannot have an address of their own where everything else is served.
+    #[error(
+        "metrics-listen cannot be `{address}` ({origin}), which is an address of listen: write another, or leave it out to read metrics there"
+    )]
+    SameAddress {
+        /// The address.
+        address: SocketAddr,
+        /// Where it came from.
+        origin: Origin,
+    },
     /// The journal grows by whole segments, so a snapshot would be due again as soon as one had been taken.
     #[error(
         "snapshot-journal-bytes cannot be `{given}` ({origin}), which is less than one segment, `{segment}` ({segment_origin}): write at least {segment}, or a smaller segment-bytes",

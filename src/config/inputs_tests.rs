@@ -364,6 +364,19 @@ fn so_do_metrics_on_one() {
     assert!(said.starts_with("metrics-listen cannot be `0.0.0.0:9519` (flag --metrics-listen)"), "{said}");
 }
 
+#[test]
+fn metrics_have_an_address_of_their_own_or_none() {
+    let mut inputs = with_flag("metrics-listen", "127.0.0.1:3519");
+    let said = refusal(&inputs);
+    assert!(said.starts_with("metrics-listen cannot be `127.0.0.1:3519` (flag --metrics-listen)"), "{said}");
+
+    inputs.flags = vec![
+        ("listen".into(), "127.0.0.1:0".into()),
+        ("metrics-listen".into(), "127.0.0.1:0,127.0.0.1:3519".into()),
+    ];
+    assert!(inputs.load().is_ok());
+}
+
 #[rstest]
 #[case("127.8.8.8:1")]
 #[case("[::1]:1")]

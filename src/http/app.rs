@@ -59,7 +59,8 @@ fn metrics(settings: &Settings) -> Metrics {
     for route in Route::ALL {
         let (verbs, codes) = route.expected();
         let expected = verbs.iter().flat_map(|verb| codes.iter().map(|&code| (*verb, code)));
-        for (verb, code) in expected.chain([(Verb::Other, "405")]) {
+        let not_taken = Verb::ALL.into_iter().filter(|verb| !verbs.contains(verb)).map(|verb| (verb, "405"));
+        for (verb, code) in expected.chain(not_taken) {
             metrics.http_requests(route.path(), verb.name(), code).absolute(0);
         }
     }
