@@ -39,6 +39,7 @@
 //! | `directory`, `damage` | the data directory and its lock; what is wrong with a file in it |
 //! | `journal` | every write since, in mapped segments of 24-byte slots |
 //! | `snapshot` | everyone known, in one file |
+//! | `calls` | the calls that change the directory, where a test can let the disk fail |
 //! | `inspect`, `restore` | [`inspect()`]: a file piece by piece; [`restore()`]: a data directory from one snapshot. Beside them [`verify()`] |
 #![cfg_attr(feature = "service", doc = "| [`http`] | the service: accept loop, routes |")]
 #![cfg_attr(feature = "service", doc = "| [`metrics`] | every metric |")]
@@ -52,15 +53,19 @@ pub mod config;
 #[cfg(feature = "service")]
 pub mod http;
 
+mod calls;
 mod clock;
 mod damage;
 mod directory;
 mod durability;
 mod engine;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod inspect;
 mod journal;
 #[cfg(feature = "service")]
 pub mod metrics;
+mod planted;
 #[cfg(feature = "service")]
 mod process;
 mod restore;

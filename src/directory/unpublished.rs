@@ -1,10 +1,12 @@
 //! A file that nobody must find before it is complete.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::PathBuf;
 
 use super::name::{Name, TEMPORARY};
 use super::{Directory, FileError};
+use crate::calls;
+use crate::planted::{Planted, planted};
 
 /// A new file under a temporary name. [`publish`](Self::publish) gives it its own once it is on disk; dropped before that,
 /// the file is removed. After a crash it stays, and [`Directory::list`] finds it.
@@ -20,8 +22,7 @@ impl<'a> Unpublished<'a> {
     pub fn create(directory: &'a Directory, name: Name) -> Result<Self, FileError> {
         directory.check_place()?;
         let path = directory.path.join(format!("{name}{TEMPORARY}"));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        let file = file.map_err(FileError::while_doing("create", &path))?;
+        let file = calls::create(&path).map_err(FileError::while_doing("create", &path))?;
         Ok(Self { directory, name, file, temporary: Temporary(path) })
     }
 
@@ -41,13 +42,15 @@ impl<'a> Unpublished<'a> {
     /// removed either.
     pub fn publish(self) -> Result<(File, PathBuf), FileError> {
         let Self { directory, name, file, temporary } = self;
-        file.sync_all().map_err(FileError::while_doing("sync", &temporary.0))?;
+        if !planted(Planted::PublishedBeforeSynced) {
+            calls::sync_file(&file).map_err(FileError::while_doing("sync", &temporary.0))?;
+        }
         let path = directory.path_of(name);
         directory.check_place()?;
         directory.rename_new(&temporary.0, &path)?;
         if let Err(error) = directory.sync() {
             // Whoever asked for it tries again, under another number: it would stay for ever, and one more each time.
-            let _ = fs::remove_file(&path);
+            let _ = calls::remove(&path);
             return Err(error);
         }
         Ok((file, path))
@@ -60,13 +63,14 @@ struct Temporary(PathBuf);
 impl Drop for Temporary {
     fn drop(&mut self) {
         // If this fails, the next recovery removes it.
-        let _ = fs::remove_file(&self.0);
+        let _ = calls::remove(&self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::io::Write;
 
     fn names(directory: &Directory) -> Vec<String> {

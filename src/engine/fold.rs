@@ -16,6 +16,7 @@ use super::roster::User;
 use super::rules::lapse;
 use super::timeline::{Closed, ClosedEnd};
 use crate::journal::{Kind, Slot};
+use crate::planted::{Planted, planted};
 use crate::time::UnixSeconds;
 
 /// Brings `known` to what `slot`, which is about a session, says. False if it was stale: what is known contains it already.
@@ -36,7 +37,11 @@ pub(super) fn fold(known: &mut User, slot: Slot) -> bool {
         Some(latest) if online_at == latest => {
             let end = live.map(|live| live.deadline).or_else(|| known.closed.pop().map(Closed::offline_at));
             known.live.replace(None);
-            if slot.kind == Kind::Live { end.map_or(until, |end| end.max(until)) } else { until }
+            if slot.kind == Kind::Live && !planted(Planted::DeadlineLowered) {
+                end.map_or(until, |end| end.max(until))
+            } else {
+                until
+            }
         }
         _ => {
             end_by(known, online_at);
@@ -58,6 +63,9 @@ pub(super) fn fold(known: &mut User, slot: Slot) -> bool {
 /// not, else as [`fold`].
 pub(super) fn extends(known: &User, slot: Slot) -> Option<bool> {
     let live = known.live.load().filter(|live| live.online_at == slot.online_at)?;
+    if planted(Planted::DeadlineLowered) {
+        return None;
+    }
     let is_later = slot.until > live.deadline;
     if is_later {
         known.live.extend(live, Live { deadline: slot.until, ..live });

@@ -45,6 +45,7 @@ mod verify;
 use std::sync::Arc;
 
 use crate::journal::{Kind, Refusal};
+use crate::planted::{Planted, planted};
 use crate::session::{Session, Status};
 use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::time::{Clock, Ttl, UnixSeconds};
@@ -156,6 +157,9 @@ impl Engine {
     #[inline]
     pub fn heal(&self, user: UserId) -> Result<Heal, WriteError> {
         let heal = self.heal_unconfirmed(user)?;
+        if planted(Planted::UnchangedNotConfirmed) && heal == Heal::Unchanged {
+            return Ok(heal);
+        }
         self.confirm()?;
         Ok(heal)
     }

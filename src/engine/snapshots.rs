@@ -29,6 +29,7 @@ use super::{Engine, Live};
 use crate::damage::ReadError;
 use crate::directory::{DirectoryId, FileError};
 use crate::journal::{Refusal, SegmentFile};
+use crate::planted::{Planted, planted};
 use crate::snapshot::{self, Copied, Header, Snapshot, Writer};
 use crate::sync::Ordering;
 use crate::user_id::UserId;
@@ -92,6 +93,11 @@ impl Engine {
         // Before anything is done: rotating takes a segment, and on a full disk there is no other.
         self.make_room(persistence, snapshots.last)?;
         let first_segment = persistence.journal.rotate(PATIENCE)?;
+        let older = if planted(Planted::PrunedBeforeDurable) {
+            older_than(persistence, first_segment)?
+        } else {
+            Vec::new()
+        };
         // Whoever was counted before this holds the guard of the user's shard, or held it: the copy will not have the user.
         let forgotten = persistence.forgotten.load(Ordering::SeqCst);
         // If it fails, its file may be there all the same: a number is tried once.
@@ -106,15 +112,19 @@ impl Engine {
         let mut writer = Writer::create(&persistence.directory, header)?;
         let longest_hold = self.copy_shards(persistence, &mut writer)?;
         let engine_time = self.clock.now();
-        if !is_clean_only {
+        if !is_clean_only && !planted(Planted::SnapshotWithoutBarrier) {
             persistence.journal.wait(persistence.journal.next_sync())?;
+        }
+        if planted(Planted::PrunedBeforeDurable) {
+            let _ = persistence.directory.remove_each(older.iter().map(PathBuf::as_path));
         }
         let written = writer.finish(engine_time, &self.outages())?;
         if is_clean_only {
             persistence.journal.resume();
         }
-        let keeps_older =
-            !is_clean_only && !persistence.journal.is_short_of_room() && snapshots.forgotten == forgotten;
+        let keeps_older = (!is_clean_only || planted(Planted::OlderKeptAfterFailedSync))
+            && !persistence.journal.is_short_of_room()
+            && (snapshots.forgotten == forgotten || planted(Planted::ForgottenKept));
         (snapshots.forgotten, snapshots.first_segment) = (forgotten, first_segment);
         let taken = SnapshotTaken {
             number: written.number,
@@ -220,6 +230,13 @@ impl Pace {
         }
         worked * REST
     }
+}
+
+/// Every segment before this one, and every snapshot: what must go last.
+fn older_than(persistence: &Persistence, first_segment: u64) -> Result<Vec<PathBuf>, FileError> {
+    let contents = persistence.directory.list()?;
+    let segments = contents.segments.into_iter().filter(|segment| segment.number < first_segment);
+    Ok(contents.snapshots.into_iter().chain(segments).map(|file| file.path).collect())
 }
 
 /// A snapshot on disk, as far as it matters for what may be removed.

@@ -10,6 +10,7 @@ use super::segment::Segment;
 use super::slot::Slot;
 use super::sync::coarse_millis;
 use super::{Journal, Refusal, State};
+use crate::planted::{Planted, planted};
 
 /// What the next segment is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ impl Journal {
     pub fn append(&self, slot: Slot) -> Result<(), Refusal> {
         let state = &*self.state;
         state.check()?;
+        #[cfg(feature = "faults")]
+        let Some(slot) = self.watched(slot) else { return Ok(()) };
         loop {
             let segment = state.current.load();
             if segment.append(slot) {
@@ -35,6 +38,17 @@ impl Journal {
             }
             state.move_on(&segment, Purpose::Write)?;
         }
+    }
+
+    /// The slot to write in place of this one.
+    #[cfg(feature = "faults")]
+    fn watched(&self, slot: Slot) -> Option<Slot> {
+        static LATE: std::sync::Mutex<Option<Slot>> = std::sync::Mutex::new(None);
+        crate::faults::at(crate::faults::Place::Decided, self.state.plan.directory.path());
+        if planted(Planted::AcknowledgedBeforeSlot) {
+            return LATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(slot);
+        }
+        Some(slot)
     }
 
     /// Why a write would be refused now.
@@ -85,6 +99,7 @@ impl State {
     #[inline]
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue_after != u64::MAX
+            && !planted(Planted::HungDiskIgnored)
             && coarse_millis().saturating_sub(self.synced_at.load(Ordering::Acquire)) > self.overdue_after
     }
 

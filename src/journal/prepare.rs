@@ -11,17 +11,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, fallocate};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::header::{Header, PAGE};
 use super::segment::Segment;
 use super::{JournalReport, Plan, State};
+use crate::calls;
 use crate::directory::{Directory, Name, Unpublished};
 
 /// So many segments are ready behind the one in service: one is about to be needed, and the next takes a while to write.
@@ -62,18 +61,18 @@ pub(crate) fn write_segment(directory: &Directory, header: &Header) -> io::Resul
 
 fn fill(file: &File, header: &Header) -> io::Result<()> {
     // A file system that cannot reserve says so; then the zeros, which are written in any case, must do.
-    match fallocate(file, FallocateFlags::empty(), 0, header.length) {
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-        Err(error) => return Err(error.into()),
+    match calls::reserve(file, header.length) {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+        _ => {}
     }
     let zeros = vec![0; PIECE];
     let mut at = PAGE as u64;
     while at < header.length {
         let piece = usize::try_from(header.length - at).unwrap_or(PIECE).min(PIECE);
-        file.write_all_at(&zeros[..piece], at)?;
+        calls::write_at(file, &zeros[..piece], at)?;
         at += piece as u64;
     }
-    file.write_all_at(&*header.encode(), 0)
+    calls::write_at(file, &*header.encode(), 0)
 }
 
 pub(crate) fn random_salt() -> io::Result<u64> {

@@ -16,7 +16,9 @@ use super::header::{Header, HeaderError, PAGE};
 use super::mark::{Mark, MarkFound};
 use super::segment::{SLOTS_AT, capacity_of};
 use super::slot::{Found, SLOT_BYTES, SLOT_WORDS, Slot};
+use crate::calls;
 use crate::damage::{Damage, Flaw, Part, ReadError};
+use crate::planted::{Planted, planted};
 
 /// Slots read at a time: 1.5 MiB.
 const PIECE_SLOTS: usize = 1 << 16;
@@ -86,7 +88,7 @@ impl SegmentFile {
     pub fn open_of_any_length(path: &Path) -> Result<(Self, u64), ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
         let damage = |offset, flaw| Damage { file: path.into(), offset, flaw };
-        let file = File::open(path).map_err(io)?;
+        let file = calls::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         if length < SLOTS_AT {
             return Err(damage(length, Flaw::Ends(Part::Header)).into());
@@ -139,7 +141,12 @@ impl SegmentFile {
                     visit(index, slot);
                     row += Row { verdicts: Verdicts { good: 1, ..Verdicts::default() }, unused: 0 };
                 }
-                Found::Empty | Found::Bad if is_synced => return Err(self.damage_at(index).into()),
+                Found::Empty | Found::Bad if is_synced && !planted(Planted::MarkIgnored) => {
+                    return Err(self.damage_at(index).into());
+                }
+                Found::Empty if planted(Planted::EmptySlotRefused) && index < self.synced.value() + 8 => {
+                    return Err(self.damage_at(index).into());
+                }
                 Found::Empty => row.unused += 1,
                 Found::Bad => row += Row { verdicts: Verdicts { torn: 1, ..Verdicts::default() }, unused: 0 },
             }
@@ -213,6 +220,9 @@ impl SegmentFile {
     /// # Errors
     /// The operating system's.
     pub fn sync(&self) -> Result<(), ReadError> {
-        self.file.sync_data().map_err(|source| ReadError::Io { path: self.path.clone(), source })
+        if planted(Planted::ReplayedNotSynced) {
+            return Ok(());
+        }
+        calls::sync_data(&self.file).map_err(|source| ReadError::Io { path: self.path.clone(), source })
     }
 }

@@ -22,6 +22,7 @@ use super::header::{Header, PAGE};
 use super::mark::Mark;
 use super::slot::{SLOT_BYTES, SLOT_WORDS, Slot};
 use super::words::Words;
+use crate::calls;
 use crate::time::UnixSeconds;
 
 /// Where the slots begin, in bytes.
@@ -94,12 +95,21 @@ impl Segment {
         if index >= self.capacity {
             return false;
         }
+        #[cfg(feature = "faults")]
+        self.watched();
         let words = self.slot(index);
         let [first, second, last] = slot.encode(index, self.salt);
         words[0].store(first, Ordering::Relaxed);
         words[1].store(second, Ordering::Relaxed);
         words[2].store(last, Ordering::Release);
         true
+    }
+
+    #[cfg(feature = "faults")]
+    fn watched(&self) {
+        if let Some(path) = self.file.as_ref().and_then(|file| crate::faults::path_of(file).ok()) {
+            crate::faults::at(crate::faults::Place::Reserved, &path);
+        }
     }
 
     /// Reserves a place and stores nothing, as a writer that has stopped there.
@@ -151,7 +161,7 @@ impl Segment {
     /// # Errors
     /// The operating system's. What had been written before may then be lost, and a later success says nothing about it.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), File::sync_data)
+        self.file.as_ref().map_or(Ok(()), calls::sync_data)
     }
 
     /// Brings in the pages in which the next `slots` will be stored.

@@ -9,6 +9,7 @@
 //! Words are little-endian. A kind is never 0, so neither is a last word that has been stored. A slot carries the state after
 //! the write (which session, until when), not what was asked for: replaying it decides nothing and looks at no clock.
 
+use crate::planted::{Planted, planted};
 use crate::time::{UnixSeconds, pack, unpack};
 use crate::user_id::UserId;
 
@@ -92,7 +93,7 @@ impl Slot {
         }
         let (kind, sum) = unpack(last);
         let (kind, sum) = (kind.as_u32(), sum.as_u32());
-        if sum != checksum(user, times, kind, index, salt) {
+        if sum != checksum(user, times, kind, index, salt) && !planted(Planted::ChecksumIgnored) {
             return Found::Bad;
         }
         let Some(kind) = Kind::from_u32(kind) else { return Found::Bad };

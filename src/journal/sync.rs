@@ -26,6 +26,7 @@ use super::mark::Mark;
 use super::segment::Segment;
 use super::{Journal, JournalReport, Refusal, State};
 use crate::durability::Durability;
+use crate::planted::{Planted, planted};
 
 /// The alive second is stamped this often.
 const STAMP: Duration = Duration::from_secs(1);
@@ -235,6 +236,9 @@ impl Syncer {
     }
 
     fn stamp(&self) {
+        if planted(Planted::AliveNotStamped) {
+            return;
+        }
         self.state.current.load().stamp_alive(self.state.plan.clock.now());
     }
 
@@ -253,7 +257,7 @@ impl Syncer {
                 self.populate();
             }
             Some(Err(error)) => {
-                self.state.failed.store(true, Ordering::Release);
+                self.state.failed.store(!planted(Planted::ResumedWithoutSnapshot), Ordering::Release);
                 self.state.syncs.end(generation, false);
                 (self.state.plan.report)(JournalReport::SyncFailed(error));
             }
@@ -287,8 +291,22 @@ impl Syncer {
             if held.is_lost || held.synced == segment.reserved() {
                 continue;
             }
-            let committed = segment.committed_from(held.synced);
-            if let Err(error) = segment.sync() {
+            if planted(Planted::SealedNotSynced) && segment.is_full() {
+                held.synced = segment.reserved();
+                continue;
+            }
+            let mut committed = segment.committed_from(held.synced);
+            if planted(Planted::MarkFromTail) {
+                committed = segment.reserved();
+            }
+            if planted(Planted::MarkBeforeSync) {
+                segment.set(Mark::Synced, committed);
+            }
+            let mut synced = segment.sync();
+            if planted(Planted::FailedSyncRetried) && synced.is_err() {
+                synced = segment.sync();
+            }
+            if let Err(error) = synced {
                 self.lose();
                 return Err(error);
             }

@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io;
 use std::sync::atomic::AtomicU64;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapRaw};
+
+use crate::calls;
 
 pub(crate) struct Words(Memory);
 
@@ -25,7 +27,7 @@ impl Words {
     /// # Errors
     /// The operating system's.
     pub fn map(file: &File, bytes: usize) -> io::Result<Self> {
-        Ok(Self(Memory::Mapped(MmapOptions::new().len(bytes).map_raw(file)?)))
+        Ok(Self(Memory::Mapped(calls::map(file, bytes)?)))
     }
 
     /// Zeros.

@@ -12,6 +12,7 @@ use super::{
     CHECKSUM_BYTES, END_BYTES, FOOTER_BYTES_MIN, HEADER_BYTES, Header, HeaderRecord, MAGIC, PREAMBLE_BYTES,
     PreambleRecord, SECTIONS_AT, TRAILER_BYTES, TrailerRecord, VERSION, codec,
 };
+use crate::calls;
 use crate::damage::{Damage, Flaw, Part, ReadError};
 use crate::directory::DirectoryId;
 use crate::time::Ttl;
@@ -28,7 +29,7 @@ pub(super) struct Source {
 impl Source {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
+        let file = calls::open(path).map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
         Ok(Self { file, path: path.into(), bytes })
     }

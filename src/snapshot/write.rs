@@ -2,7 +2,7 @@
 //!
 //! It needs [`PIECE_BYTES`] of memory however large a shard is. All of it runs outside the roster's guards.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
 use bincode::Encode;
@@ -14,6 +14,7 @@ use super::{
     Header, HeaderRecord, MAGIC, Outage, OutageRecord, PreambleRecord, SectionRecord, TableRecord,
     TotalsRecord, TrailerRecord, VERSION, are_sessions,
 };
+use crate::calls;
 use crate::directory::{Directory, FileError, Name, Unpublished};
 use crate::time::UnixSeconds;
 
@@ -199,7 +200,7 @@ impl<'a> Sink<'a> {
         }
         self.sum();
         self.failed = true;
-        self.unpublished.file().write_all(&self.piece)?;
+        calls::write_at(self.unpublished.file(), &self.piece, self.flushed)?;
         self.failed = false;
         self.flushed += self.piece.len() as u64;
         self.piece.clear();
