@@ -5,7 +5,7 @@
 mod common;
 
 use common::folder::{ALIVE_AT, Site, overwrite, three_heals};
-use common::{ANA, NOON, lapsed, live, ttl};
+use common::{ANA, BO, NOON, lapsed, live, ttl};
 use heartbeat::{Engine, Heal, Status, UnixSeconds};
 
 fn second(second: u32) -> UnixSeconds {
@@ -154,4 +154,28 @@ fn a_crash_loop_cuts_no_session() {
         assert_eq!(engine.heal(ANA), Ok(Heal::Extended), "{starts} starts");
         assert_eq!(engine.timeline(ANA).len(), 1);
     }
+}
+
+/// A start in the second of the last slot finds no outage, and nothing but that slot says when it was: the alive second, which
+/// is stamped once a second, is older.
+#[test]
+fn what_a_start_within_the_second_has_closed_stays_closed_under_other_rules() {
+    let site = Site::new(NOON);
+    let (engine, _) = site.open();
+    engine.heal(ANA).unwrap();
+    site.clock.advance(8);
+    engine.heal(BO).unwrap();
+
+    let mut second_run = site.killed();
+    overwrite(&second_run.segment(1), ALIVE_AT, &[0; 8]);
+    second_run.builder = Engine::builder().grace_seconds(60);
+    let (engine, recovery) = second_run.open();
+    assert_eq!(recovery.outage, None);
+    assert_eq!(engine.timeline(ANA), [lapsed(NOON, NOON + 7)], "over under the rules of before");
+
+    let third_run = second_run.killed();
+    third_run.clock.advance(1);
+    let (engine, _) = third_run.open();
+    assert_eq!(engine.timeline(ANA), [lapsed(NOON, NOON + 7)]);
+    assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
 }

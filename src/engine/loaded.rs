@@ -15,7 +15,7 @@ use super::threads::on_threads;
 use super::timeline::Timeline;
 use crate::damage::ReadError;
 use crate::directory::{Contents, Directory, DirectoryId, FileError};
-use crate::journal::{self, SegmentFile};
+use crate::journal::SegmentFile;
 use crate::snapshot::Snapshot;
 use crate::sync::Ordering;
 use crate::time::UnixSeconds;
@@ -97,14 +97,12 @@ impl Loaded {
         };
         let segments = &chain.segments;
         let changes = rule_changes(segments, rules, &outages, disk)?;
-        let replayed = replay_segments(&roster, segments, &changes, disk)?;
-        latest.join(replayed.latest);
+        let replayed = replay_segments(&roster, segments, &changes, latest, disk)?;
+        let latest = replayed.latest;
         outages.extend(replayed.outages);
         outages.sort_by_key(|outage| (outage.from, outage.to));
         outages.dedup();
         for segment in segments {
-            let second = UnixSeconds::new(segment.alive.value());
-            latest.see(second, &segment.path, journal::ALIVE_AT);
             rules = rules_of(segment);
             if segment.has_unreadable_mark() {
                 recovery.unreadable_marks.push(segment.path.clone());

@@ -12,7 +12,7 @@ use super::rules::Outage;
 use super::rules_then::RuleChange;
 use super::threads::{for_each_shard, on_threads};
 use crate::damage::ReadError;
-use crate::journal::{Kind, Row, SLOT_BYTES, SLOTS_AT, SegmentFile, Slot, Verdicts};
+use crate::journal::{ALIVE_AT, Kind, Row, SLOT_BYTES, SLOTS_AT, SegmentFile, Slot, Verdicts};
 use crate::sync::Ordering;
 use crate::time::{Ttl, UnixSeconds};
 
@@ -33,17 +33,21 @@ pub(super) struct Replayed {
 /// One segment after the other. First the threads read a part of it each and sort its slots by shard; then they take the shards
 /// in turn, and apply to each the slots of all parts in order. So no user's slots change places, and while a shard's slots are
 /// applied its users stay in the processor's cache: taken as they come, each slot would wait for memory.
+///
+/// `latest` is what the snapshot tells of.
 pub(super) fn replay_segments(
     roster: &Roster,
     segments: &[SegmentFile],
     changes: &[Option<RuleChange>],
+    latest: Latest,
     disk: &Disk,
 ) -> Result<Replayed, ReadError> {
     disk.progress.expect(segments.iter().map(|segment| segment.header.length).sum());
-    let mut replayed = Replayed::default();
+    let mut replayed = Replayed { latest, ..Replayed::default() };
     let mut parts: Vec<Mutex<Part>> = (0..disk.threads).map(|_| Mutex::new(Part::new())).collect();
     for (segment, change) in segments.iter().zip(changes) {
         if let Some(change) = change {
+            let change = change.no_earlier_than(replayed.latest.second());
             for_each_shard(parts.len(), |shard| roster.walk(shard, |_, known| change.apply(known)));
         }
         let share = segment.capacity().div_ceil(u32::try_from(parts.len()).unwrap_or(1));
@@ -63,6 +67,7 @@ pub(super) fn replay_segments(
             let offset = SLOTS_AT + u64::from(index) * SLOT_BYTES;
             replayed.latest.see(UnixSeconds::new(second), &segment.path, offset);
         }
+        replayed.latest.see(UnixSeconds::new(segment.alive.value()), &segment.path, ALIVE_AT);
         let parts: Vec<&Part> =
             parts.iter_mut().map(|part| &*part.get_mut().unwrap_or_else(PoisonError::into_inner)).collect();
         let stale = AtomicU64::new(0);

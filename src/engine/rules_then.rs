@@ -10,13 +10,20 @@ use crate::time::UnixSeconds;
 
 /// A start under other rules than those before: what was over then was closed under the old ones, and nothing in the journal
 /// says so.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct RuleChange {
     pub before: Rules,
     pub outages: Outages,
+    /// When it was, as far as an outage tells.
     pub at: UnixSeconds,
 }
 
 impl RuleChange {
+    /// The same, when everything before it tells of seconds up to `latest`: a start with no outage was in that second.
+    pub fn no_earlier_than(self, latest: UnixSeconds) -> Self {
+        Self { at: self.at.max(latest), ..self }
+    }
+
     pub fn apply(&self, known: &mut User) {
         if let Some(live) = known.live.load().filter(|&live| self.before.is_over(live, self.outages, self.at))
         {
@@ -26,6 +33,13 @@ impl RuleChange {
     }
 }
 
+/// A segment, as far as it tells under which rules its slots were written.
+pub(super) struct Written {
+    pub rules: Rules,
+    /// Its first slot, if that is an outage: the first slot after a start. There is none after one within the second.
+    pub outage: Option<Outage>,
+}
+
 /// Before which of the segments there was such a start. `rules` are those of the snapshot, if there is one.
 pub(super) fn rule_changes(
     segments: &[SegmentFile],
@@ -33,28 +47,35 @@ pub(super) fn rule_changes(
     outages: &[Outage],
     disk: &Disk,
 ) -> Result<Vec<Option<RuleChange>>, ReadError> {
-    let (mut rules, mut outages) = (segments.first().map_or(rules, rules_of), outages.to_vec());
-    let mut alive = UnixSeconds::new(0);
+    let written = segments.iter().map(|segment| {
+        let outage = segment.slot(0)?.filter(|slot| slot.kind == Kind::Outage);
+        Ok(Written {
+            rules: rules_of(segment),
+            outage: outage.map(|slot| Outage { from: slot.online_at, to: slot.until }),
+        })
+    });
+    Ok(changes(&written.collect::<Result<Vec<_>, ReadError>>()?, rules, outages, disk.restart_grace))
+}
+
+/// The same of segments that have been looked at.
+pub(super) fn changes(
+    segments: &[Written],
+    rules: Rules,
+    outages: &[Outage],
+    restart_grace: bool,
+) -> Vec<Option<RuleChange>> {
+    let (mut rules, mut outages) = (segments.first().map_or(rules, |first| first.rules), outages.to_vec());
     let mut changes = Vec::new();
     for segment in segments {
-        // The first slot after a start. There is none after one within the second.
-        let outage = segment.slot(0)?.filter(|slot| slot.kind == Kind::Outage);
-        if let Some(slot) = outage {
-            outages.push(Outage { from: slot.online_at, to: slot.until });
-        }
-        let before = std::mem::replace(&mut rules, rules_of(segment));
+        outages.extend(segment.outage);
+        let before = std::mem::replace(&mut rules, segment.rules);
         changes.push((before != rules).then(|| RuleChange {
             before,
-            outages: if disk.restart_grace {
-                Outages::of(&outages, before.reach())
-            } else {
-                Outages::default()
-            },
-            at: outage.map_or(alive, |slot| slot.until),
+            outages: if restart_grace { Outages::of(&outages, before.reach()) } else { Outages::default() },
+            at: segment.outage.map_or(UnixSeconds::new(0), |outage| outage.to),
         }));
-        alive = UnixSeconds::new(segment.alive.value());
     }
-    Ok(changes)
+    changes
 }
 
 pub(super) fn rules_of(segment: &SegmentFile) -> Rules {
