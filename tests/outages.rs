@@ -179,3 +179,27 @@ fn what_a_start_within_the_second_has_closed_stays_closed_under_other_rules() {
     assert_eq!(engine.timeline(ANA), [lapsed(NOON, NOON + 7)]);
     assert_eq!(engine.heal(ANA), Ok(Heal::Opened));
 }
+
+/// A run in which nothing was written leaves an empty segment, and that is the only trace of the rules it was under.
+#[test]
+fn what_an_idle_run_has_closed_stays_closed_under_the_rules_of_before() {
+    let mut first_run = Site::new(NOON);
+    first_run.builder = Engine::builder().grace_seconds(60);
+    let (engine, _) = first_run.open();
+    engine.heal(ANA).unwrap();
+    first_run.clock.advance(8);
+    engine.heal(BO).unwrap();
+
+    let mut idle_run = first_run.killed();
+    idle_run.builder = Engine::builder();
+    let (engine, recovery) = idle_run.open();
+    assert_eq!((recovery.outage, engine.timeline(ANA)), (None, vec![lapsed(NOON, NOON + 7)]));
+
+    let mut run = idle_run.killed();
+    for start in 0..3 {
+        run.builder = Engine::builder().grace_seconds(60);
+        let (engine, _) = run.open();
+        assert_eq!(engine.timeline(ANA), [lapsed(NOON, NOON + 7)], "start {start}");
+        run = run.killed();
+    }
+}

@@ -241,6 +241,9 @@ impl Builder {
             restart_grace: disk.restart_grace,
         });
         recovery.outage = engine.note_absence(alive);
+        if recovery.outage.is_none() && rules_before != engine.rules {
+            engine.note_rules();
+        }
         engine.note_earlier_outages();
         engine.settle(rules_before, disk.threads, &mut recovery);
         recovery.elapsed = start.elapsed();
@@ -274,6 +277,15 @@ impl Engine {
             persistence.outages.get_mut().unwrap_or_else(PoisonError::into_inner).push(outage);
         }
         Some((outage.from, outage.to))
+    }
+
+    /// The rules are others than before, and stand in the header of our first segment. Without a slot that would be removed by
+    /// the next start, and what they had ended would go on.
+    fn note_rules(&self) {
+        if let Some(persistence) = &self.persistence {
+            // On a full disk nothing is written under them.
+            let _ = persistence.journal.append(Slot::void());
+        }
     }
 
     /// If the setting says so, neither this absence nor the ones before it cut anybody's session.

@@ -32,7 +32,7 @@ pub enum Kind {
     Closed = 4,
     /// Nobody's: the service was down from `online_at` to `until`.
     Outage = 5,
-    /// Nobody's: reserved by a writer that then had nothing to say.
+    /// Nobody's: written by somebody who had nothing to say.
     Void = 6,
 }
 
@@ -72,6 +72,11 @@ pub(crate) enum Found {
 impl Slot {
     pub fn outage(from: UnixSeconds, to: UnixSeconds) -> Self {
         Self { kind: Kind::Outage, user: UserId::new(0), online_at: from, until: to }
+    }
+
+    pub const fn void() -> Self {
+        let never = UnixSeconds::new(0);
+        Self { kind: Kind::Void, user: UserId::new(0), online_at: never, until: never }
     }
 
     /// Its words as they stand at `index` of the segment with this salt. Cannot panic: between reserving and storing, a
