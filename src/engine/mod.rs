@@ -22,6 +22,8 @@
 mod buckets;
 mod builder;
 mod chain;
+#[cfg(all(test, not(shuttle)))]
+mod exhaustive;
 mod figures;
 mod fold;
 mod import;
