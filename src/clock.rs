@@ -39,16 +39,7 @@ const CERTAIN_SHIFT: u32 = 26;
 
 /// The wall clock at start plus the time since, following the wall clock slowly (see the module's page).
 #[derive(Debug)]
-pub struct SystemClock {
-    /// The coarse clock's reading at start, in ns.
-    origin: i64,
-    /// The second in the upper half, the end of its certainty in the lower. Only ever raised, so no thread can see an
-    /// earlier second than another saw before.
-    current: AtomicU64,
-    /// What to add to `CLOCK_BOOTTIME` for the engine's time, in ns since 1970; an `i64` in two's complement.
-    offset: AtomicU64,
-    discipline: Mutex<Discipline>,
-}
+pub struct SystemClock(Follower<Kernel>);
 
 impl SystemClock {
     /// A clock that starts at the wall clock's time.
@@ -59,11 +50,63 @@ impl SystemClock {
     /// A clock that starts at the wall clock's time or at `floor`, whichever is later: what was written down before a restart
     /// must not lie in the future after it.
     pub fn start_no_earlier_than(floor: UnixSeconds) -> Self {
-        let boot = nanoseconds(ClockId::Boottime);
-        let wall = nanoseconds(ClockId::Realtime).max(i64::from(floor.as_u32()) * SECOND);
+        Self(Follower::start_no_earlier_than(floor, Kernel))
+    }
+}
+
+impl Clock for SystemClock {
+    #[inline]
+    fn now(&self) -> UnixSeconds {
+        self.0.now()
+    }
+
+    fn until(&self, at: UnixSeconds) -> Duration {
+        self.0.until(at)
+    }
+
+    fn follow(&self, found: &mut dyn FnMut(ClockStep)) {
+        self.0.follow(found);
+    }
+}
+
+/// Where the clocks below this one are read: in the kernel, or in a test that sets them.
+trait Clocks: Send + Sync + 'static {
+    /// In ns; since 1970 or since the machine was started, as it is with that clock.
+    fn read(&self, clock: ClockId) -> i64;
+}
+
+#[derive(Debug)]
+struct Kernel;
+
+impl Clocks for Kernel {
+    #[inline]
+    fn read(&self, clock: ClockId) -> i64 {
+        let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
+        tv_sec * SECOND + tv_nsec
+    }
+}
+
+#[derive(Debug)]
+struct Follower<C> {
+    clocks: C,
+    /// The coarse clock's reading at start, in ns.
+    origin: i64,
+    /// The second in the upper half, the end of its certainty in the lower. Only ever raised, so no thread can see an
+    /// earlier second than another saw before.
+    current: AtomicU64,
+    /// What to add to `CLOCK_BOOTTIME` for the engine's time, in ns since 1970; an `i64` in two's complement.
+    offset: AtomicU64,
+    discipline: Mutex<Discipline>,
+}
+
+impl<C: Clocks> Follower<C> {
+    fn start_no_earlier_than(floor: UnixSeconds, clocks: C) -> Self {
+        let boot = clocks.read(ClockId::Boottime);
+        let wall = clocks.read(ClockId::Realtime).max(i64::from(floor.as_u32()) * SECOND);
         let discipline = Discipline::start(boot, wall);
         let clock = Self {
-            origin: nanoseconds(ClockId::MonotonicCoarse),
+            origin: clocks.read(ClockId::MonotonicCoarse),
+            clocks,
             current: AtomicU64::new(0),
             offset: AtomicU64::new(discipline.offset.cast_unsigned()),
             discipline: Mutex::new(discipline),
@@ -73,11 +116,11 @@ impl SystemClock {
     }
 
     fn engine_time(&self) -> i64 {
-        nanoseconds(ClockId::Boottime) + self.offset.load(Ordering::Acquire).cast_signed()
+        self.clocks.read(ClockId::Boottime) + self.offset.load(Ordering::Acquire).cast_signed()
     }
 
     fn coarse(&self) -> i64 {
-        nanoseconds(ClockId::MonotonicCoarse) - self.origin
+        self.clocks.read(ClockId::MonotonicCoarse) - self.origin
     }
 
     #[cold]
@@ -96,7 +139,7 @@ impl SystemClock {
     }
 }
 
-impl Clock for SystemClock {
+impl<C: Clocks> Clock for Follower<C> {
     #[inline]
     fn now(&self) -> UnixSeconds {
         let (second, certain) = unpack(self.current.load(Ordering::Acquire));
@@ -113,7 +156,8 @@ impl Clock for SystemClock {
 
     fn follow(&self, found: &mut dyn FnMut(ClockStep)) {
         let mut discipline = self.discipline.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = discipline.observe(nanoseconds(ClockId::Boottime), nanoseconds(ClockId::Realtime));
+        let (boot, wall) = (self.clocks.read(ClockId::Boottime), self.clocks.read(ClockId::Realtime));
+        let step = discipline.observe(boot, wall);
         if let Some(step) = step {
             found(step);
         }
@@ -121,11 +165,6 @@ impl Clock for SystemClock {
         drop(discipline);
         self.read_exactly();
     }
-}
-
-fn nanoseconds(clock: ClockId) -> i64 {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
-    tv_sec * SECOND + tv_nsec
 }
 
 /// How the engine's clock follows the wall clock:
@@ -252,9 +291,9 @@ mod tests {
     fn it_tells_the_wall_clocks_second() {
         let clock = SystemClock::start();
         for _ in 0..100_000 {
-            let before = nanoseconds(ClockId::Realtime);
+            let before = Kernel.read(ClockId::Realtime);
             let now = clock.now();
-            let after = nanoseconds(ClockId::Realtime);
+            let after = Kernel.read(ClockId::Realtime);
             // The wall clock may be slewed by a time daemon between two readings, but not by a millisecond.
             let slack = SECOND / 1_000;
             assert!(second_of(before - slack) <= now && now <= second_of(after + slack));
@@ -263,7 +302,7 @@ mod tests {
 
     #[test]
     fn it_starts_no_earlier_than_it_is_told_to() {
-        let floor = second_of(nanoseconds(ClockId::Realtime)).plus(30);
+        let floor = second_of(Kernel.read(ClockId::Realtime)).plus(30);
         assert_eq!(SystemClock::start_no_earlier_than(floor).now(), floor);
     }
 }
