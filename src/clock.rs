@@ -170,7 +170,8 @@ impl<C: Clocks> Clock for Follower<C> {
 /// How the engine's clock follows the wall clock:
 ///
 /// - a difference of up to a minute is slewed away: the engine's clock goes 5 % faster or slower until it is gone;
-/// - a wall clock further ahead is followed in one jump, once it has been ahead for a minute;
+/// - a wall clock further ahead is followed in one jump, once it has been ahead by that for a minute: when it is set again
+///   meanwhile, the minute begins anew;
 /// - a wall clock further behind is only slewed after: time never goes back.
 #[derive(Debug)]
 struct Discipline {
@@ -182,8 +183,8 @@ struct Discipline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     None,
-    Ahead { since: i64 },
-    Behind,
+    Ahead { since: i64, set_to: i64 },
+    Behind { set_to: i64 },
 }
 
 impl Discipline {
@@ -201,24 +202,37 @@ impl Discipline {
         }
         let seconds = difference.unsigned_abs() / SECOND.unsigned_abs();
 
+        // Whatever the engine's clock does meanwhile, this changes only if the wall clock is set.
+        let set_to = wall - boot;
+        let is_still = |before: i64| (set_to - before).abs() <= SLEW_MAX;
         let was = self.step;
         self.step = match was {
-            _ if difference < -SLEW_MAX => Step::Behind,
-            _ if difference <= SLEW_MAX => Step::None,
-            Step::Ahead { since } => Step::Ahead { since },
-            Step::None | Step::Behind => Step::Ahead { since: boot },
+            _ if (-SLEW_MAX..=SLEW_MAX).contains(&difference) => Step::None,
+            Step::Ahead { set_to, .. } if difference > 0 && is_still(set_to) => was,
+            Step::Behind { set_to } if difference < 0 && is_still(set_to) => was,
+            _ if difference > 0 => Step::Ahead { since: boot, set_to },
+            _ => Step::Behind { set_to },
         };
         match (was, self.step) {
-            (Step::Ahead { .. }, Step::Ahead { since }) if boot - since >= STEP_HOLD => {
-                let from = second_of(boot + self.offset);
-                self.offset += difference;
-                self.step = Step::None;
-                Some(ClockStep::Adopted { from, to: second_of(wall) })
-            }
-            (Step::None | Step::Behind, Step::Ahead { .. }) => Some(ClockStep::Ahead { seconds }),
-            (Step::None | Step::Ahead { .. }, Step::Behind) => Some(ClockStep::Behind { seconds }),
-            _ => None,
+            _ if was == self.step => self.adopt(boot, wall),
+            (Step::Ahead { set_to: before, .. }, Step::Ahead { .. }) if set_to < before => None,
+            (Step::Behind { set_to: before }, Step::Behind { .. }) if set_to > before => None,
+            (_, Step::Ahead { .. }) => Some(ClockStep::Ahead { seconds }),
+            (_, Step::Behind { .. }) => Some(ClockStep::Behind { seconds }),
+            (_, Step::None) => None,
         }
+    }
+
+    /// Follows a wall clock that has been ahead by the same for long enough.
+    fn adopt(&mut self, boot: i64, wall: i64) -> Option<ClockStep> {
+        let Step::Ahead { since, .. } = self.step else { return None };
+        if boot - since < STEP_HOLD {
+            return None;
+        }
+        let from = second_of(boot + self.offset);
+        self.offset = wall - boot;
+        self.step = Step::None;
+        Some(ClockStep::Adopted { from, to: second_of(wall) })
     }
 }
 
@@ -274,6 +288,35 @@ mod tests {
         assert_eq!(observe_for(59, &mut discipline, &mut boot, 0), []);
         assert_eq!(observe_for(59, &mut discipline, &mut boot, HOUR).len(), 1);
         assert_eq!(discipline.offset, NOON);
+    }
+
+    /// The hour had been there for a minute; the ten hours had not, and used to be adopted in its place.
+    #[test]
+    fn a_step_upon_a_step_has_to_hold_for_a_minute_of_its_own() {
+        let (mut discipline, mut boot) = (Discipline::start(0, NOON), 0);
+
+        assert_eq!(observe_for(59, &mut discipline, &mut boot, HOUR), [ClockStep::Ahead { seconds: 3_600 }]);
+        let further = observe_for(3, &mut discipline, &mut boot, 10 * HOUR);
+        assert_eq!(further, [ClockStep::Ahead { seconds: 36_000 }]);
+        assert_eq!(observe_for(60, &mut discipline, &mut boot, HOUR), []);
+        assert_eq!(discipline.offset, NOON);
+
+        let adopted = observe_for(1, &mut discipline, &mut boot, HOUR);
+        assert!(matches!(adopted[..], [ClockStep::Adopted { .. }]), "{adopted:?}");
+        assert_eq!(discipline.offset, NOON + HOUR);
+    }
+
+    #[test]
+    fn a_step_back_upon_a_step_back_is_told_too() {
+        let (mut discipline, mut boot) = (Discipline::start(0, NOON), 0);
+
+        assert_eq!(
+            observe_for(59, &mut discipline, &mut boot, -HOUR),
+            [ClockStep::Behind { seconds: 3_600 }]
+        );
+        let further = observe_for(2_000, &mut discipline, &mut boot, -2 * HOUR);
+        assert_eq!(further, [ClockStep::Behind { seconds: 7_197 }]);
+        assert_eq!(observe_for(59, &mut discipline, &mut boot, -HOUR), []);
     }
 
     #[test]
