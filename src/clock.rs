@@ -28,6 +28,9 @@ const SECOND: i64 = 1_000_000_000;
 const SLEW_MAX: i64 = 60 * SECOND;
 /// The engine's clock goes this much faster or slower while it corrects a difference: one part in 20 is 5 %.
 const SLEW_DIVISOR: i64 = 20;
+/// The sweeper looks once a second. For the time that it did not, in a sleep of the machine's above all, nothing is slewed: the
+/// twentieth of a night in one go would be half an hour in which time stands still.
+const SLEW_ELAPSED_MAX: i64 = 2 * SECOND;
 /// How long the wall clock must have been ahead before the engine's clock jumps after it.
 const STEP_HOLD: i64 = 60 * SECOND;
 
@@ -197,7 +200,7 @@ impl Discipline {
         self.observed_at = boot;
         let difference = wall - (boot + self.offset);
         if difference <= SLEW_MAX {
-            let most = elapsed / SLEW_DIVISOR;
+            let most = elapsed.min(SLEW_ELAPSED_MAX) / SLEW_DIVISOR;
             self.offset += difference.clamp(-most, most);
         }
         let seconds = difference.unsigned_abs() / SECOND.unsigned_abs();
@@ -317,6 +320,16 @@ mod tests {
         let further = observe_for(2_000, &mut discipline, &mut boot, -2 * HOUR);
         assert_eq!(further, [ClockStep::Behind { seconds: 7_197 }]);
         assert_eq!(observe_for(59, &mut discipline, &mut boot, -HOUR), []);
+    }
+
+    /// Time would have gone back by 24 minutes, and so stood still for that long.
+    #[test]
+    fn nothing_is_slewed_for_a_time_in_which_nobody_looked() {
+        let (mut discipline, mut boot) = (Discipline::start(0, NOON), 0);
+        observe_for(1, &mut discipline, &mut boot, -HOUR);
+        boot += 8 * HOUR;
+        observe_for(1, &mut discipline, &mut boot, -HOUR);
+        assert!(discipline.offset > NOON - SECOND / 5, "{}", NOON - discipline.offset);
     }
 
     #[test]
