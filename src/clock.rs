@@ -243,6 +243,10 @@ fn second_of(time: i64) -> UnixSeconds {
     UnixSeconds::new(u32::try_from(time.div_euclid(SECOND).max(0)).unwrap_or(u32::MAX))
 }
 
+#[cfg(all(test, not(shuttle)))]
+#[path = "clock_tests.rs"]
+mod steps;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,7 +87,7 @@ impl Engine {
 
     /// Lets the clock follow the one it follows. When it jumps forwards, the seconds between never passed here: nobody could
     /// heal in them, so they count as an outage and cut no session.
-    fn follow_clock(&self) -> Option<ClockStep> {
+    pub(crate) fn follow_clock(&self) -> Option<ClockStep> {
         let mut found = None;
         self.clock.follow(&mut |step| {
             if let ClockStep::Adopted { from, to } = step {
