@@ -440,3 +440,19 @@ fn a_sleep_while_time_is_slewed_does_not_make_it_stand_still() {
     assert!(after.online_at.since(before.offline_at) > 27_000, "{before:?} {after:?}");
     assert_eq!((before.end, after.end), (End::Lapsed, End::Live));
 }
+
+/// Of a ttl longer than the step: the seconds that were jumped over are nobody's, also where the deadline lies beyond them.
+#[test]
+fn a_step_shorter_than_a_ttl_ends_no_session_either() {
+    for (ttl, every) in [(120, 90_000), (7_200, 5_400_000), (7_200, 7_000_000)] {
+        for by in [61, 100, HOUR, 2 * HOUR] {
+            for phase in 0..8 {
+                let mut life = Life::new(ttl, &[(every, i64::MAX)]);
+                life.live(1 + phase * every / 8_000);
+                life.take(Event::Set(by));
+                life.live(3 * every / 1_000 + 100);
+                assert_eq!(life.timeline(0).len(), 1, "ttl {ttl}, every {every} ms, {by} s, phase {phase}");
+            }
+        }
+    }
+}

@@ -87,11 +87,15 @@ impl Engine {
 
     /// Lets the clock follow the one it follows. When it jumps forwards, the seconds between never passed here: nobody could
     /// heal in them, so they count as an outage and cut no session.
+    ///
+    /// Not even one whose deadline lies beyond the jump: its user was told a ttl, and would have what is left after it. No
+    /// deadline is later than a ttl from now, so the outage reaches at least as far; whoever heals after the jump is beyond it.
     pub(crate) fn follow_clock(&self) -> Option<ClockStep> {
         let mut found = None;
         self.clock.follow(&mut |step| {
             if let ClockStep::Adopted { from, to } = step {
-                self.note_outage(Outage { from, to });
+                let beyond = from.plus(self.rules.ttl.as_seconds()).plus(1);
+                self.note_outage(Outage { from, to: to.max(beyond) });
             }
             found = Some(step);
         });
