@@ -31,6 +31,13 @@ pub(super) struct Persistence {
 }
 
 impl Persistence {
+    /// Keeps it over restarts. First in memory: a snapshot that does not see it there has rotated before, and replays the slot.
+    pub fn keep_outage(&self, outage: Outage) {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).push(outage);
+        // On a full disk it is not in the journal, but in the next snapshot.
+        let _ = self.journal.append(Slot::outage(outage.from, outage.to));
+    }
+
     pub fn note_taken(&self, at: UnixSeconds, taken: &SnapshotTaken) {
         *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, taken.clone()));
     }
@@ -228,7 +235,7 @@ impl Engine {
         self.persistence.as_ref()?.journal.refusal()
     }
 
-    /// The times in which the service was not there, `from <= t < to`, oldest first.
+    /// The times in which the service was not there, `from <= t < to`, oldest first; also those that its clock jumped over.
     pub fn outages(&self) -> Vec<(UnixSeconds, UnixSeconds)> {
         let Some(persistence) = &self.persistence else { return Vec::new() };
         let outages = persistence.outages.lock().unwrap_or_else(PoisonError::into_inner);

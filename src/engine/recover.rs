@@ -265,16 +265,14 @@ impl Builder {
 
 impl Engine {
     /// We were away from `alive` until now. It is kept.
-    fn note_absence(&mut self, alive: UnixSeconds) -> Option<(UnixSeconds, UnixSeconds)> {
+    fn note_absence(&self, alive: UnixSeconds) -> Option<(UnixSeconds, UnixSeconds)> {
         let now = self.clock.now();
         let outage = (alive.as_u32() > 0 && alive < now).then_some(Outage { from: alive, to: now })?;
-        if let Some(persistence) = &mut self.persistence {
-            // On a full disk it is not in the journal, but in the next snapshot.
-            if planted(Planted::OutageForgotten) {
-                return Some((outage.from, outage.to));
-            }
-            let _ = persistence.journal.append(Slot::outage(outage.from, outage.to));
-            persistence.outages.get_mut().unwrap_or_else(PoisonError::into_inner).push(outage);
+        if planted(Planted::OutageForgotten) {
+            return Some((outage.from, outage.to));
+        }
+        if let Some(persistence) = &self.persistence {
+            persistence.keep_outage(outage);
         }
         Some((outage.from, outage.to))
     }

@@ -96,6 +96,10 @@ impl Engine {
             if let ClockStep::Adopted { from, to } = step {
                 let beyond = from.plus(self.rules.ttl.as_seconds()).plus(1);
                 self.note_outage(Outage { from, to: to.max(beyond) });
+                // A restart in the next ttl must not take back what is granted here.
+                if let Some(persistence) = &self.persistence {
+                    persistence.keep_outage(Outage { from, to });
+                }
             }
             found = Some(step);
         });
@@ -209,7 +213,7 @@ mod tests {
     use std::sync::{Mutex, OnceLock};
 
     use super::*;
-    use crate::engine::Heal;
+    use crate::engine::{Disk, Heal};
     use crate::time::{Clock, ManualClock};
 
     const ANA: UserId = UserId::new(1);
@@ -251,5 +255,42 @@ mod tests {
         engine.follow_clock();
         assert_eq!(*clock.healed.lock().unwrap(), Some(Heal::Extended));
         assert_eq!(engine.timeline(ANA).len(), 1);
+    }
+
+    /// The seconds that were jumped over used to be known to this process alone.
+    #[test]
+    fn a_restart_after_a_jump_does_not_take_back_what_the_jump_has_granted() {
+        let noon = UnixSeconds::new(1_638_360_000);
+        let folder = tempfile::tempdir().unwrap();
+        let disk = || Disk { segment_bytes: 16 << 10, ..Disk::at(folder.path()) };
+        for with_snapshot in [false, true] {
+            let start = noon.plus(u32::from(with_snapshot) * 86_400);
+            let clock = Arc::new(Jump {
+                time: ManualClock::at(start),
+                engine: OnceLock::new(),
+                healed: Mutex::new(None),
+            });
+            let (engine, _) = Engine::builder().clock(clock.clone()).open(disk()).unwrap();
+            let bo = UserId::new(if with_snapshot { 3 } else { 2 });
+            engine.heal(bo).unwrap();
+            clock.time.advance(2);
+            engine.follow_clock();
+            if with_snapshot {
+                engine.snapshot().unwrap();
+                engine.snapshot().unwrap();
+            }
+            // Stamped as alive after the jump.
+            clock.time.advance(1);
+            drop(engine);
+            clock.time.advance(2);
+
+            let now = Arc::new(ManualClock::at(clock.now()));
+            let (engine, recovery) = Engine::builder().clock(now).open(disk()).unwrap();
+            let jump = (start.plus(2), start.plus(3_602));
+            assert!(engine.outages().contains(&jump), "{:?}", engine.outages());
+            assert_eq!(recovery.outage, Some((start.plus(3_603), start.plus(3_605))));
+            assert_eq!(engine.heal(bo), Ok(Heal::Extended));
+            assert_eq!(engine.timeline(bo).len(), 1);
+        }
     }
 }
