@@ -5,11 +5,15 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Advice, MmapRaw};
+use memmap2::MmapRaw;
 
+use super::header::PAGE;
 use crate::calls;
+
+/// Words in a page.
+const PAGE_WORDS: usize = PAGE / 8;
 
 pub(crate) struct Words(Memory);
 
@@ -43,14 +47,18 @@ impl Words {
         }
     }
 
-    /// Asks the kernel for the pages of these bytes, so that no writer has to wait for them. A wish: nothing depends on it.
+    /// Brings in the pages of these bytes, so that no writer has to wait for them; changes nothing in them.
+    ///
+    /// It stores into each. `MADV_POPULATE_WRITE` asks for the same in one call and is no faster, but holds the lock of the whole
+    /// address space meanwhile: on a frozen file system it hangs with it, and then whoever maps memory hangs, too, on any thread.
     pub fn populate(&self, from: usize, bytes: usize) {
-        if let Memory::Mapped(mapping) = &self.0 {
-            let end = from.saturating_add(bytes).min(mapping.len());
-            if from < end {
-                // Linux before 5.14 does not know it, and then the writers fault the pages in themselves.
-                let _ = mapping.advise_range(Advice::PopulateWrite, from, end - from);
-            }
+        let words = self.get();
+        let end = (from.saturating_add(bytes) / 8).min(words.len());
+        let mut at = from / 8;
+        while at < end {
+            // A store that nobody can see: it puts 0 in place of 0, and of anything else nothing.
+            let _ = words[at].compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
+            at = (at / PAGE_WORDS + 1) * PAGE_WORDS;
         }
     }
 }
@@ -64,4 +72,49 @@ fn view(mapping: &MmapRaw) -> &[AtomicU64] {
     // this process the memory is touched through this slice only, by atomic operations; other processes are kept out by the
     // directory's lock, and a page that the kernel brings in holds some value, never none.
     unsafe { std::slice::from_raw_parts(mapping.as_ptr().cast::<AtomicU64>(), mapping.len() / 8) }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+    use super::*;
+
+    #[test]
+    fn populating_changes_no_word() {
+        let words = Words::ordinary(3 * PAGE_WORDS);
+        for (index, word) in words.get().iter().enumerate().step_by(3) {
+            word.store(index as u64, Ordering::Relaxed);
+        }
+        words.populate(24, 3 * PAGE);
+        words.populate(0, usize::MAX);
+        for (index, word) in words.get().iter().enumerate() {
+            let expected = if index % 3 == 0 { index as u64 } else { 0 };
+            assert_eq!(word.load(Ordering::Relaxed), expected);
+        }
+    }
+
+    /// KiB of the mapping of `path` that are there to be written.
+    #[cfg(not(miri))]
+    fn dirty(path: &std::path::Path) -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let at = maps.find(path.to_str().unwrap()).unwrap();
+        let figures = maps[at..].lines().filter_map(|line| line.split_once("_Dirty:")).take(2);
+        figures.map(|(_, kib)| kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap()).sum()
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn populating_brings_in_the_pages_that_it_is_told_to() {
+        use std::io::Write;
+
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![0; 16 * PAGE]).unwrap();
+        file.as_file().sync_all().unwrap();
+        let words = Words::map(file.as_file(), 16 * PAGE).unwrap();
+        assert_eq!(dirty(file.path()), 0);
+        // From the third page to the sixth.
+        words.populate(2 * PAGE + 24, 3 * PAGE);
+        assert!(dirty(file.path()) >= 16, "{} KiB", dirty(file.path()));
+    }
 }
