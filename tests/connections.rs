@@ -208,7 +208,7 @@ const CHUNKED: &str = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
 #[rstest]
 #[case::in_two_pieces(&[LENGTH, CHUNKED])]
 #[case::split_within_a_name(&["PUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Le", "ngth: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])]
-#[case::behind_another_request(&["GET /livez HTTP/1.1\r\nHost: a\r\n\r\nPUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", CHUNKED])]
+#[case::behind_another_request(&["GET /v1/online HTTP/1.1\r\nHost: a\r\n\r\nPUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", CHUNKED])]
 #[case::behind_a_body(&["POST /v1/checkup HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n", "5\nPUT /heal/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", CHUNKED])]
 fn both_lengths_in_one_head_are_refused_in_whatever_pieces_it_comes(#[case] pieces: &[&str]) {
     let service = Service::start();

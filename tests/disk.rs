@@ -34,11 +34,9 @@ fn before_recovery_has_finished_it_says_so_and_serves_nobody() {
     let server = Server::listen(&settings(), progress).unwrap();
     let mut client = Client::connect(server.addresses()[0]);
 
-    assert_eq!(client.call("GET", "/livez").status, 200);
-    assert_eq!(
-        client.call("GET", "/readyz").brief(),
-        (503, r#"{"ready":false,"reasons":["recovering 0%"]}"#)
-    );
+    let health = |target: &str| Client::connect(server.addresses()[0]).call("GET", target);
+    assert_eq!(health("/livez").status, 200);
+    assert_eq!(health("/readyz").brief(), (503, r#"{"ready":false,"reasons":["recovering 0%"]}"#));
     for (method, target) in [
         ("PUT", "/heal/1"),
         ("DELETE", "/heal/1"),

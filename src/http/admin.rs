@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode, Uri};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
@@ -15,10 +15,12 @@ use utoipa::ToSchema;
 use super::error::{Error, JSON, Refused};
 use super::publish;
 use super::query::Common;
+use super::route::Route;
 use super::routes::Shared;
 use super::seed::NO_STORE;
 use super::user::json;
 use crate::engine::{SnapshotError, SnapshotTaken};
+use crate::journal::Refusal;
 
 /// The process is up and answers.
 pub(super) async fn livez() -> Response {
@@ -36,6 +38,15 @@ pub(super) async fn readyz(State(shared): State<Shared>) -> Response {
     let reasons = shared.app.unready_reasons();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json(&Readiness { ready: reasons.is_empty(), reasons })).into_response()
+}
+
+/// Says no to whatever this is: all workers hang, and the disk does not answer.
+pub(super) async fn refuse(State(shared): State<Shared>, method: Method, uri: Uri) -> Error {
+    let refused = Refused::Journal(shared.app.refusal().unwrap_or(Refusal::Overdue));
+    if Route::of(uri.path()) == Route::Heal && matches!(method, Method::PUT | Method::POST) {
+        shared.stats.healed(Err(refused));
+    }
+    shared.refuse(refused)
 }
 
 /// Everything for Prometheus.

@@ -20,6 +20,9 @@ use crate::engine::{Engine, Progress, Recovery, Ticket};
 use crate::journal::Refusal;
 use crate::metrics::{Metrics, RouteNames, number};
 
+/// One on the service's own addresses, one on those that metrics are read from.
+const OBSERVERS: usize = 2;
+
 pub(super) struct App {
     /// Empty until recovery has finished.
     served: OnceLock<Served>,
@@ -32,8 +35,10 @@ pub(super) struct App {
     pub body_limits: BodyLimits,
     pub connections_max: u64,
     pub started: Instant,
-    /// One for each worker, and one for the observer.
+    /// One for each worker, and one for each observer.
     counted: Vec<Arc<WorkerStats>>,
+    /// Connections whose first bytes are waited for.
+    pub arriving: Arc<AtomicU64>,
     pub metrics: Arc<Metrics>,
     /// What of the latencies has been given to the metrics.
     pub published: Mutex<Published>,
@@ -101,7 +106,8 @@ impl App {
             },
             connections_max: settings.max_connections as u64,
             started: Instant::now(),
-            counted: (0..=settings.threads).map(|_| stats()).collect(),
+            counted: (0..settings.threads + OBSERVERS).map(|_| stats()).collect(),
+            arriving: Arc::default(),
             metrics: Arc::new(metrics(settings)),
             published: Mutex::default(),
             accepted: AtomicU64::new(0),
@@ -157,32 +163,42 @@ impl App {
         (!was_taking).then(|| SnapshotTurn(Arc::clone(self)))
     }
 
+    /// Why the journal takes no writes now. Waits for nobody.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.served.get()?.engine.refusal()
+    }
+
     pub fn stats(&self) -> Stats {
+        let served = Stats::of(&self.counted);
         Stats {
+            connections: served.connections + self.arriving.load(Ordering::Relaxed),
             accepted: self.accepted.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-            ..Stats::of(&self.counted)
+            ..served
         }
     }
 
-    /// The stats of all workers and the observer.
+    /// The stats of all workers and observers.
     pub fn counted(&self) -> &[Arc<WorkerStats>] {
         &self.counted
     }
 
     /// The stats of the workers.
     pub fn workers(&self) -> &[Arc<WorkerStats>] {
-        self.counted.split_last().map_or(&[], |(_, workers)| workers)
+        &self.counted[..self.counted.len() - OBSERVERS]
     }
 
-    /// Those of the observer, which serves the addresses that metrics are read from, if they have some of their own.
-    pub fn observer(&self) -> Option<&Arc<WorkerStats>> {
-        self.counted.last()
+    /// Those of the observer on the service's own addresses, and of the one where metrics are read.
+    pub fn observers(&self) -> [&Arc<WorkerStats>; OBSERVERS] {
+        let first = self.counted.len() - OBSERVERS;
+        std::array::from_fn(|index| &self.counted[first + index])
     }
 
-    /// With all workers, without the observer.
+    /// All on the service's own addresses.
     pub fn connections(&self) -> u64 {
-        self.workers().iter().map(|worker| worker.connections.load(Ordering::Relaxed)).sum()
+        let served = self.workers().iter().chain([self.observers()[0]]);
+        served.map(|worker| worker.connections.load(Ordering::Relaxed)).sum::<u64>()
+            + self.arriving.load(Ordering::Relaxed)
     }
 
     pub fn drain(&self) {

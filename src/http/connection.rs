@@ -14,6 +14,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::dispatch::Dispatch;
 use super::socket::{HEAD_MAX, Socket};
+use super::worker::Scope;
 
 /// After a refusal the peer may still be sending. Its bytes are read and dropped for so long, or closing would reset the
 /// connection and destroy the answer on its way.
@@ -21,9 +22,11 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection to its end. Once the service drains, the requests in flight are the last.
 pub(super) async fn drive(socket: Socket, service: Dispatch, mut drain: DrainSignal) {
+    let keeps_alive = service.worker.scope != Scope::ObservingOnce;
     let mut protocol = std::pin::pin!(
         http1::Builder::new()
             .header_read_timeout(None)
+            .keep_alive(keeps_alive)
             // A client may end its side as soon as its request is out, and still wants the answer.
             .half_close(true)
             .max_buf_size(HEAD_MAX)

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::route::{Route, Verb};
 use super::seed::{self, Match};
 use super::socket::Socket;
-use super::worker::Worker;
+use super::worker::{Scope, Worker};
 
 /// The service of one connection.
 pub(super) struct Dispatch {
@@ -128,7 +128,7 @@ impl Worker {
     /// Where metrics are read, nobody is healed.
     #[inline]
     fn match_request(&self, request: &Request<Incoming>) -> Match {
-        if self.only_observes {
+        if self.scope != Scope::Everything {
             return seed::check_host(request)
                 .map_or_else(|error| Match::Refused(error, None), |()| Match::Other);
         }

@@ -1,8 +1,9 @@
 //! The service over HTTP.
 //!
 //! ```text
-//!   server      binds, accepts, hands each connection to the worker with the fewest
-//!   worker      one thread, one runtime, its connections
+//!   server      binds, starts the threads, drains and ends them
+//!   acceptor    accepts, looks at the first bytes (first_request), hands each connection to the worker with the fewest (recipient)
+//!   worker      one thread, one runtime, its connections; one more, the observer, for whoever asks how the service is doing
 //!   connection  drives hyper over its socket, to the end and past it
 //!   socket      our timeouts; gathers responses
 //!   dispatch    request → response; catches panics
@@ -15,6 +16,7 @@
 //!
 //! On the path of a heal there is no middleware, no span and no timer of its own; it is counted in its handler.
 
+mod acceptor;
 mod admin;
 #[cfg(test)]
 mod always_tests;
@@ -24,13 +26,17 @@ mod bulk;
 mod connection;
 mod dispatch;
 mod error;
+mod first_request;
 mod heads;
+#[cfg(test)]
+mod hung_tests;
 mod ids;
 mod json;
 mod log;
 mod openapi;
 mod publish;
 mod query;
+mod recipient;
 mod route;
 mod routes;
 mod seed;

@@ -46,13 +46,19 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsA
         .route(Route::Import.path(), post(transfer::import))
         .route(Route::Snapshot.path(), post(admin::snapshot))
         .route(Route::Openapi.path(), get(openapi::openapi))
-        .merge(if metrics == MetricsAt::SamePort { health().merge(metrics_alone()) } else { health() });
-    finish(routes, app, stats)
+        .merge(observed(metrics));
+    finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
 }
 
 /// What is served where metrics have addresses of their own.
-pub(super) fn observer(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
-    finish(health().merge(metrics_alone()), app, stats)
+pub(super) fn metrics_observer(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
+    let routes = health().merge(metrics_alone());
+    finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
+}
+
+/// What is served by the thread that waits for no disk. Anything else is given to it only when no worker goes on.
+pub(super) fn observer(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsAt) -> Router {
+    finish(observed(metrics).fallback(admin::refuse), app, stats)
 }
 
 /// Where metrics are read.
@@ -60,6 +66,13 @@ pub(super) fn observer(app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
 pub(super) enum MetricsAt {
     SamePort,
     OtherPort,
+}
+
+fn observed(metrics: MetricsAt) -> Router<Shared> {
+    match metrics {
+        MetricsAt::SamePort => health().merge(metrics_alone()),
+        MetricsAt::OtherPort => health(),
+    }
 }
 
 fn health() -> Router<Shared> {
@@ -75,7 +88,6 @@ fn metrics_alone() -> Router<Shared> {
 
 fn finish(routes: Router<Shared>, app: &Arc<App>, stats: &Arc<WorkerStats>) -> Router {
     routes
-        .fallback(|| async { Error::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Error::METHOD })
         .layer(middleware::from_fn(do_not_store))
         .with_state(Shared { app: Arc::clone(app), stats: Arc::clone(stats) })

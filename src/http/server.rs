@@ -1,13 +1,11 @@
-//! Listening, accepting, and handing connections to the workers.
+//! The running service: its addresses and its threads, from the start to the end.
 //!
 //! ```text
-//!   listeners ──▶ acceptor thread ──▶ the worker with the fewest connections ──▶ its runtime
+//!   listeners ──▶ acceptor ──▶ workers
+//!                        └───▶ observer      /livez, /readyz, /metrics: it touches neither roster nor mapping
 //! ```
 //!
 //! It can listen before there is an engine: recovery takes its time, and whoever asks meanwhile is told how far it has got.
-//!
-//! The kernel's own way to spread connections (`SO_REUSEPORT`) hashes addresses: with few connections one thread gets most of
-//! them. Counting spreads them evenly, also after some have been closed.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -17,33 +15,26 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::acceptor::Acceptor;
 use super::app::{App, Counting};
-use super::log::Limit;
 use super::publish;
+use super::recipient::Recipient;
 use super::routes::{self, MetricsAt};
 use super::stats::{Stats, WorkerStats};
-use super::worker::{self, Order, Worker};
+use super::worker::{self, Scope, Worker};
 use crate::config::Settings;
 use crate::engine::{Engine, Progress, Recovery};
 use crate::metrics::Metrics;
 
-/// After a failed accept (no descriptors left, as a rule) the next waits so long, then twice as long, up to the second.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted: when a gateway comes back, its clients all come at once, and whoever finds the
 /// queue full tries again a second later. The kernel takes the lesser of this and `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 /// Most connections at the addresses that only metrics are read from.
 const OBSERVERS_MAX: u64 = 256;
-/// How often somebody looks whether the disk hangs.
-const DISK_LOOK: Duration = Duration::from_secs(1);
 /// How often a draining server looks whether its connections have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
@@ -82,7 +73,7 @@ pub struct Server {
 /// Some addresses, and the threads that serve them.
 #[derive(Default)]
 struct Side {
-    workers: Vec<UnboundedSender<Order>>,
+    workers: Vec<Recipient>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped, it ends the acceptor, which closes the listeners.
     accepting: Option<watch::Sender<()>>,
@@ -90,16 +81,12 @@ struct Side {
 }
 
 impl Side {
-    fn start_worker(
-        &mut self,
-        name: &str,
-        worker: Worker,
-    ) -> Result<(UnboundedSender<Order>, Arc<WorkerStats>), StartError> {
-        let (orders, received) = unbounded_channel();
-        let stats = Arc::clone(&worker.stats);
-        self.threads.push(spawn(name, |runtime| Ok(move || worker::run(&runtime, worker, received)))?);
-        self.workers.push(orders.clone());
-        Ok((orders, stats))
+    fn start_worker(&mut self, name: &str, worker: Worker) -> Result<Recipient, StartError> {
+        let (recipient, orders, inbox) = Recipient::new(Arc::clone(&worker.stats));
+        let thread = spawn(name, |runtime| Ok(move || worker::run(&runtime, worker, orders, &inbox)))?;
+        self.threads.push(thread);
+        self.workers.push(recipient.clone());
+        Ok(recipient)
     }
 
     fn start_acceptor(
@@ -109,10 +96,7 @@ impl Side {
         listeners: Vec<TcpListener>,
     ) -> Result<(), StartError> {
         let (accepting, stopped) = watch::channel(());
-        self.acceptor = Some(spawn(name, |runtime| {
-            let listeners = register(&runtime, listeners)?;
-            Ok(move || acceptor.run(&runtime, listeners, &stopped))
-        })?);
+        self.acceptor = Some(spawn(name, |runtime| acceptor.prepare(runtime, listeners, stopped))?);
         self.accepting = Some(accepting);
         Ok(())
     }
@@ -124,10 +108,7 @@ impl Side {
             // It has printed its own panic, and there is nothing to do about it now.
             let _ = acceptor.join();
         }
-        for worker in &self.workers {
-            // A worker that is gone has no connections either.
-            let _ = worker.send(Order::Drain);
-        }
+        self.workers.iter().for_each(Recipient::drain);
     }
 
     /// Ends what is left of it.
@@ -224,31 +205,59 @@ impl Server {
         }
         let metrics_at =
             if metrics_listeners.is_empty() { MetricsAt::SamePort } else { MetricsAt::OtherPort };
-        let worker = |stats: &Arc<WorkerStats>, router, only_observes| Worker {
-            app: Arc::clone(&app),
-            stats: Arc::clone(stats),
-            router,
-            only_observes,
+        let mut server = Self {
+            app,
+            addresses,
+            metrics_addresses,
+            serving: Side::default(),
+            observing: Side::default(),
+            publisher: None,
         };
-        let (mut serving, mut observing) = (Side::default(), Side::default());
-        let mut workers = Vec::new();
-        for (index, stats) in app.workers().iter().enumerate() {
-            let router = routes::router(&app, stats, metrics_at).merge(Router::clone(more));
-            workers.push(serving.start_worker(&format!("worker-{index}"), worker(stats, router, false))?);
+        server.start_serving(listeners, metrics_at, more)?;
+        if metrics_at == MetricsAt::OtherPort {
+            server.start_observing(metrics_listeners)?;
         }
-        let acceptor = Acceptor { app: Arc::clone(&app), workers, limit: app.connections_max };
-        serving.start_acceptor("acceptor", acceptor, listeners)?;
-        if let Some(stats) = app.observer().filter(|_| metrics_at == MetricsAt::OtherPort) {
-            let router = routes::observer(&app, stats);
-            let workers = vec![observing.start_worker("observer", worker(stats, router, true))?];
-            let acceptor = Acceptor { app: Arc::clone(&app), workers, limit: OBSERVERS_MAX };
-            observing.start_acceptor("metrics-acceptor", acceptor, metrics_listeners)?;
-        }
-        let mut server = Self { app, addresses, metrics_addresses, serving, observing, publisher: None };
         if counting == Counting::On {
             server.publisher = Some(start_publisher(&server.app)?);
         }
         Ok(server)
+    }
+
+    fn start_serving(
+        &mut self,
+        listeners: Vec<TcpListener>,
+        metrics: MetricsAt,
+        more: &Router,
+    ) -> Result<(), StartError> {
+        let Self { app, serving, .. } = self;
+        let mut workers = Vec::new();
+        for (index, stats) in app.workers().iter().enumerate() {
+            let router = routes::router(app, stats, metrics).merge(Router::clone(more));
+            let worker = worker(app, stats, router, Scope::Everything);
+            workers.push(serving.start_worker(&format!("worker-{index}"), worker)?);
+        }
+        let [stats, _] = app.observers();
+        let router = routes::observer(app, stats, metrics);
+        let observer = serving.start_worker("observer", worker(app, stats, router, Scope::ObservingOnce))?;
+        let (arriving, limit) = (Arc::clone(&app.arriving), app.connections_max);
+        let acceptor = Acceptor { app: Arc::clone(app), workers, observer, metrics, arriving, limit };
+        serving.start_acceptor("acceptor", acceptor, listeners)
+    }
+
+    fn start_observing(&mut self, listeners: Vec<TcpListener>) -> Result<(), StartError> {
+        let Self { app, observing, .. } = self;
+        let [_, stats] = app.observers();
+        let router = routes::metrics_observer(app, stats);
+        let worker = worker(app, stats, router, Scope::Observing);
+        let acceptor = Acceptor {
+            app: Arc::clone(app),
+            workers: Vec::new(),
+            observer: observing.start_worker("metrics-observer", worker)?,
+            metrics: MetricsAt::OtherPort,
+            arriving: Arc::default(),
+            limit: OBSERVERS_MAX,
+        };
+        observing.start_acceptor("metrics-acceptor", acceptor, listeners)
     }
 
     /// Serves `engine` from now on; `recovery` is what `/v1/status` tells of how it came about. Called again, it changes nothing.
@@ -313,6 +322,10 @@ impl Drop for Server {
     }
 }
 
+fn worker(app: &Arc<App>, stats: &Arc<WorkerStats>, router: Router, scope: Scope) -> Worker {
+    Worker { app: Arc::clone(app), stats: Arc::clone(stats), router, scope }
+}
+
 /// The listeners, and where they listen: with the port that was given for port 0.
 fn bind_all(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
     let bound = addresses.iter().map(|&address| {
@@ -354,106 +367,4 @@ fn start_publisher(app: &Arc<App>) -> Result<Publisher, StartError> {
         .spawn(move || publish::run(&app, &end))
         .map_err(|source| StartError::Thread { name: name.into(), source })?;
     Ok(Publisher { ended: Some(ended), thread: Some(thread) })
-}
-
-fn register(runtime: &Runtime, listeners: Vec<TcpListener>) -> io::Result<Vec<tokio::net::TcpListener>> {
-    let _entered = runtime.enter();
-    listeners.into_iter().map(tokio::net::TcpListener::from_std).collect()
-}
-
-struct Acceptor {
-    app: Arc<App>,
-    /// To whom it hands connections.
-    workers: Vec<(UnboundedSender<Order>, Arc<WorkerStats>)>,
-    /// Most connections that they may have together.
-    limit: u64,
-}
-
-impl Acceptor {
-    fn run(self, runtime: &Runtime, listeners: Vec<tokio::net::TcpListener>, stopped: &watch::Receiver<()>) {
-        let acceptor = Arc::new(self);
-        runtime.block_on(async {
-            let mut tasks = JoinSet::new();
-            for listener in listeners {
-                let (acceptor, mut stopped) = (Arc::clone(&acceptor), stopped.clone());
-                tasks.spawn(async move {
-                    tokio::select! {
-                        () = acceptor.accept(&listener) => {}
-                        _ = stopped.changed() => {}
-                    }
-                });
-            }
-            // Here, because this thread waits for no disk.
-            let app = Arc::clone(&acceptor.app);
-            let look = tokio::spawn(async move {
-                let mut seconds = tokio::time::interval(DISK_LOOK);
-                loop {
-                    seconds.tick().await;
-                    app.look_at_the_disk();
-                }
-            });
-            tasks.join_all().await;
-            look.abort();
-        });
-    }
-
-    /// Accepts for ever.
-    async fn accept(&self, listener: &tokio::net::TcpListener) {
-        let log = Limit::new(Duration::from_secs(10));
-        let mut pause = ACCEPT_PAUSE_MIN;
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    pause = ACCEPT_PAUSE_MIN;
-                    self.hand_over(stream, &log);
-                }
-                // The peer was gone before we came to it.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    if let Some(count) = log.pass() {
-                        tracing::error!(%error, count, "connections cannot be accepted; trying again");
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
-            }
-        }
-    }
-
-    fn hand_over(&self, stream: TcpStream, log: &Limit) {
-        if self.connections() >= self.limit {
-            self.app.refused.fetch_add(1, Ordering::Relaxed);
-            if let Some(count) = log.pass() {
-                let limit = self.limit;
-                tracing::warn!(limit, count, "connections were refused: as many are open as may be");
-            }
-            return;
-        }
-        // The worker registers it with its own runtime.
-        let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::debug!(%error, "a connection ended before it was served");
-                return;
-            }
-        };
-        let Some((orders, stats)) = self.fewest_connections() else {
-            return;
-        };
-        stats.connections.fetch_add(1, Ordering::Relaxed);
-        self.app.accepted.fetch_add(1, Ordering::Relaxed);
-        if orders.send(Order::Serve(stream)).is_err() {
-            stats.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn connections(&self) -> u64 {
-        self.workers.iter().map(|(_, stats)| stats.connections.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Of the workers that run. One that has ended has no connections, and would otherwise be given all.
-    fn fewest_connections(&self) -> Option<&(UnboundedSender<Order>, Arc<WorkerStats>)> {
-        let workers = self.workers.iter().filter(|(orders, _)| !orders.is_closed());
-        workers.min_by_key(|(_, stats)| stats.connections.load(Ordering::Relaxed))
-    }
 }

@@ -3,7 +3,6 @@
 //! A connection stays with its worker, so nothing that belongs to it is shared between threads.
 
 use std::cell::RefCell;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +15,7 @@ use tokio::task::LocalSet;
 use super::app::App;
 use super::connection::{self, Drain};
 use super::dispatch::Dispatch;
+use super::recipient::{BEAT, Inbox, Order};
 use super::socket::{READ_MAX, Socket};
 use super::stats::WorkerStats;
 
@@ -24,32 +24,40 @@ pub(super) struct Worker {
     pub app: Arc<App>,
     pub stats: Arc<WorkerStats>,
     pub router: Router,
-    /// It serves its router and not the original endpoints.
-    pub only_observes: bool,
+    pub scope: Scope,
 }
 
-/// What a worker is told. When nobody is left to tell it anything, it ends, and its connections with it.
-pub(super) enum Order {
-    Serve(TcpStream),
-    Drain,
+/// What a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Everything,
+    /// Its router and not the original endpoints: where metrics are read, nobody is healed.
+    Observing,
+    /// The same, and each connection ends with its first answer: the next request might be one that must not be served here.
+    ObservingOnce,
 }
 
 /// Runs a worker on the current thread.
-pub(super) fn run(runtime: &Runtime, worker: Worker, mut orders: UnboundedReceiver<Order>) {
+pub(super) fn run(
+    runtime: &Runtime,
+    worker: Worker,
+    mut orders: UnboundedReceiver<Order>,
+    inbox: &Arc<Inbox>,
+) {
     let _ended = Ended(Arc::clone(&worker.app));
     let worker = Rc::new(worker);
     let scratch = Rc::new(RefCell::new(vec![0; READ_MAX].into_boxed_slice()));
     let drain = Drain::default();
     LocalSet::new().block_on(runtime, async move {
+        tokio::task::spawn_local(beat(Arc::clone(inbox)));
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Serve(stream) => {
-                    tokio::task::spawn_local(serve(
-                        Rc::clone(&worker),
-                        stream,
-                        Rc::clone(&scratch),
-                        drain.clone(),
-                    ));
+                Order::Serve => {
+                    // Unless it came too late, and another has been given it.
+                    if let Some(stream) = inbox.take() {
+                        let served = serve(Rc::clone(&worker), stream, Rc::clone(&scratch), drain.clone());
+                        tokio::task::spawn_local(served);
+                    }
                 }
                 Order::Drain => drain.give(),
             }
@@ -57,7 +65,21 @@ pub(super) fn run(runtime: &Runtime, worker: Worker, mut orders: UnboundedReceiv
     });
 }
 
-async fn serve(worker: Rc<Worker>, stream: TcpStream, scratch: Rc<RefCell<Box<[u8]>>>, drain: Drain) {
+/// Says for ever that the worker goes on.
+async fn beat(inbox: Arc<Inbox>) {
+    let mut beats = tokio::time::interval(BEAT);
+    loop {
+        beats.tick().await;
+        inbox.beat();
+    }
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    stream: std::net::TcpStream,
+    scratch: Rc<RefCell<Box<[u8]>>>,
+    drain: Drain,
+) {
     // However the task ends, the connection is counted out.
     let _open = Open(Arc::clone(&worker.stats));
     let stream = match tokio::net::TcpStream::from_std(stream) {

@@ -209,7 +209,7 @@ impl Client {
     /// Whether nothing has come so far.
     pub fn is_silent(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
-        let read = self.stream.read(&mut [0]);
+        let read = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).unwrap();
         self.read.is_empty() && read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
