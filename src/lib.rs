@@ -41,6 +41,7 @@
 //! | `snapshot` | everyone known, in one file |
 //! | `calls` | the calls that change the directory, where a test can let the disk fail |
 //! | `inspect`, `restore` | [`inspect()`]: a file piece by piece; [`restore()`]: a data directory from one snapshot. Beside them [`verify()`] |
+//! | `repair` | [`repair()`]: what a start refuses, made so that it takes it |
 #![cfg_attr(feature = "service", doc = "| [`http`] | the service: accept loop, routes |")]
 #![cfg_attr(feature = "service", doc = "| [`metrics`] | every metric |")]
 #![cfg_attr(feature = "service", doc = "| [`config`] | every setting |")]
@@ -68,6 +69,7 @@ pub mod metrics;
 mod planted;
 #[cfg(feature = "service")]
 mod process;
+mod repair;
 mod restore;
 mod session;
 mod snapshot;
@@ -89,6 +91,9 @@ pub use inspect::{
     Piece, Place, SegmentHead, SegmentTotals, SnapshotFooter, SnapshotHead, SnapshotTotals, inspect,
 };
 pub use journal::{JournalReport, Kind, Refusal, Verdicts};
+pub use repair::{
+    HeaderFrom, Loss, Mend, Patch, Repair, RepairError, Rewrite, Why, Work, repair, repair_applied,
+};
 pub use restore::{RestoreError, Restored, restore};
 pub use session::{End, Session, Status};
 pub use time::{Clock, ClockStep, InvalidTtl, ManualClock, Ttl, UnixSeconds};

@@ -203,3 +203,51 @@ fn a_volume_that_the_journal_has_filled_makes_room_by_itself() {
     let mut service = disk.start_with(&settings);
     assert_known(&mut Client::connect(service.listening()), 0..20_000);
 }
+
+/// Slots 1 and 2 of the first segment are damaged, and there is no room for a copy of it: it goes to another disk.
+#[test]
+fn repair_mends_on_a_full_disk_with_another_place_for_what_it_changes() {
+    let disk = SmallDisk::new(512 << 10);
+    let mut service = disk.start_with(&["--segment-bytes", "16KiB", "--ttl", "1h", "--durability", "always"]);
+    let mut client = Client::connect(service.listening());
+    for id in 1..=20 {
+        assert_eq!(client.call("PUT", &format!("/heal/{id}")).status, 200);
+    }
+    service.kill();
+    let data = disk.filler().with_file_name("data");
+    let segment = data.join("journal-0000000001.seg");
+    let whole = fs::read(&segment).unwrap();
+    let mut damaged = whole.clone();
+    damaged[8_192 + 24..8_192 + 72].fill(0xaa);
+    let file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &damaged, 0).unwrap();
+    disk.fill();
+
+    let place = tempfile::tempdir().unwrap();
+    let repair = |flags: &[&str]| {
+        let holder = disk.holder.id().to_string();
+        let data = disk.folder.path().join("data");
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &holder, "--", process::BINARY, "repair", "--apply"]);
+        command.args(flags).arg(data).output().unwrap()
+    };
+    let refused = repair(&[]);
+    assert_eq!(refused.status.code(), Some(74), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(fs::read(&segment).unwrap(), damaged);
+
+    let mended = repair(&["--quarantine", place.path().to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&mended.stdout);
+    assert_eq!(mended.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&mended.stderr));
+    assert!(said.contains("slots 1 to 2 are unreadable and become void; lost: at most 2 writes"), "{said}");
+    assert_eq!(fs::read(place.path().join("journal-0000000001.seg")).unwrap(), damaged);
+
+    disk.make_room();
+    let mut service = disk.start();
+    let mut client = Client::connect(service.listening());
+    assert_known(&mut client, 1..2);
+    assert_known(&mut client, 4..21);
+    for id in 2..4 {
+        let answer = client.call("GET", &format!("/checkup/{id}"));
+        assert_eq!(answer.brief(), (200, format!("{{\"id\":{id},\"status\":\"offline\"}}").as_str()));
+    }
+}

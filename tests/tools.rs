@@ -1,4 +1,4 @@
-//! `inspect`, `verify` and `restore`: what they say of files that are whole, damaged, in use, or not there.
+//! `inspect`, `verify`, `repair` and `restore`: what they say of files that are whole, damaged, in use, or not there.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
@@ -6,6 +6,8 @@ mod process;
 
 #[path = "tools/inspect.rs"]
 mod inspect;
+#[path = "tools/repair.rs"]
+mod repair;
 #[path = "tools/restore.rs"]
 mod restore;
 #[path = "tools/verify.rs"]

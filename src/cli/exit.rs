@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -10,8 +11,9 @@ use super::output;
 use crate::config::{CONFIG_EXPECTED, Origin, Setting, SettingError};
 use crate::damage::ReadError;
 use crate::directory::{DirectoryError, FileError};
-use crate::engine::OpenError;
+use crate::engine::{ChainError, OpenError};
 use crate::http::StartError;
+use crate::repair::RepairError;
 use crate::restore::RestoreError;
 
 /// How the process ends. The numbers from 64 are those of `sysexits.h`.
@@ -54,6 +56,8 @@ pub(super) enum Failure {
     File(#[from] FileError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error("{0}{hint}", hint = repair_hint(.0))]
+    Repair(#[from] RepairError),
     #[error("cannot {doing}")]
     Io { doing: &'static str, source: io::Error },
     #[error("{0}")]
@@ -63,17 +67,43 @@ pub(super) enum Failure {
 }
 
 /// What to do about it.
-fn hint(error: &OpenError) -> &'static str {
-    match error {
-        OpenError::Read(ReadError::Damaged(_)) | OpenError::Chain(_) => {
-            "; nothing was changed, `heartbeat verify` says what is intact"
-        }
+fn hint(error: &OpenError) -> String {
+    let file = match error {
+        OpenError::Read(ReadError::Damaged(damage)) => &damage.file,
+        OpenError::Chain(
+            ChainError::Missing { missing: file, .. }
+            | ChainError::Foreign { file, .. }
+            | ChainError::Misnamed { file, .. }
+            | ChainError::Unlinked { file },
+        ) => file,
         OpenError::FileSystem { .. } => {
-            "; --allow-unsafe-filesystem starts all the same, and then a full disk kills the service"
+            return "; --allow-unsafe-filesystem starts all the same, and then a full disk kills the service"
+                .into();
         }
-        OpenError::Future { .. } => "; set the clock, or start with --allow-future-journal",
+        OpenError::Future { .. } => return "; set the clock, or start with --allow-future-journal".into(),
+        _ => return String::new(),
+    };
+    let directory = quoted(file.parent().unwrap_or(Path::new(".")));
+    format!(
+        "; nothing was changed: `heartbeat verify {directory}` says what is intact, `heartbeat repair {directory}` what can be \
+         mended and what would be lost"
+    )
+}
+
+fn repair_hint(error: &RepairError) -> &'static str {
+    match error {
+        RepairError::File(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+            "; --quarantine names another place, on another disk, for what is copied"
+        }
         _ => "",
     }
+}
+
+/// For a shell.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=@:,".contains(c);
+    if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 impl Failure {
@@ -93,13 +123,8 @@ impl Failure {
                 RestoreError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
                 RestoreError::Directory(_) | RestoreError::File(_) | RestoreError::System(_) => Exit::Io,
             },
-            Self::Open(error) => match **error {
-                OpenError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
-                OpenError::Read(ref error) => of_read(error),
-                OpenError::Chain(_) => Exit::Corrupt,
-                OpenError::FileSystem { .. } | OpenError::Future { .. } => Exit::Setting,
-                OpenError::Directory(_) | OpenError::File(_) | OpenError::System(_) => Exit::Io,
-            },
+            Self::Repair(error) => of_repair(error),
+            Self::Open(error) => of_open(error),
             Self::Check(_) | Self::Other(_) => Exit::Failed,
         }
     }
@@ -122,6 +147,28 @@ pub(super) fn sentence(error: &dyn Error) -> String {
         cause = error.source();
     }
     sentence
+}
+
+fn of_open(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
+        OpenError::Read(error) => of_read(error),
+        OpenError::Chain(_) => Exit::Corrupt,
+        OpenError::FileSystem { .. } | OpenError::Future { .. } => Exit::Setting,
+        OpenError::Directory(_) | OpenError::File(_) | OpenError::System(_) => Exit::Io,
+    }
+}
+
+fn of_repair(error: &RepairError) -> Exit {
+    match error {
+        RepairError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
+        RepairError::Directory(_) | RepairError::File(_) | RepairError::System(_) => Exit::Io,
+        RepairError::Read(error) => of_read(error),
+        RepairError::Beyond(error) => of_open(error),
+        RepairError::Mixed { .. } => Exit::Corrupt,
+        #[cfg(test)]
+        RepairError::Stopped => Exit::Failed,
+    }
 }
 
 fn of_read(error: &ReadError) -> Exit {

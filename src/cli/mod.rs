@@ -20,6 +20,7 @@ mod inspect;
 mod logs;
 mod minute;
 mod output;
+mod repair;
 mod reports;
 mod restore;
 mod serve;
@@ -59,6 +60,9 @@ enum Command {
     /// Read a whole data directory, say what is there and whether it is sound; changes nothing
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// Mend what `verify` complains of: says what would be done and lost, and with --apply does it
+    #[command(after_help = REPAIR_EXAMPLES)]
+    Repair(repair::RepairArgs),
     /// Make a data directory from one snapshot file (a backup is a copied snapshot)
     #[command(after_help = RESTORE_EXAMPLES)]
     Restore(restore::RestoreArgs),
@@ -83,6 +87,13 @@ const VERIFY_EXAMPLES: &str = "Exit 0: sound; 65: a start would refuse; 74: some
 Examples:
   heartbeat verify snapshots
   heartbeat verify --json /var/lib/heartbeat | jq .start";
+
+const REPAIR_EXAMPLES: &str =
+    "Exit 0: a start takes it; 65: it does not, or not before --apply; 74: I/O error; 75: it is in use
+
+Examples:
+  heartbeat repair snapshots
+  heartbeat repair --apply --quarantine /mnt/other/dropped /var/lib/heartbeat";
 
 const RESTORE_EXAMPLES: &str = "Examples:
   heartbeat restore backup/snapshot-0000000003.snap /var/lib/heartbeat
@@ -109,6 +120,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Some(Command::Bench(args)) => bench::run(args).map(Exit::from).map_err(Failure::Other),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Repair(args)) => repair::run(args),
         Some(Command::Restore(args)) => restore::run(args),
         Some(Command::Config(args)) => config::run(args),
         Some(Command::Healthcheck(args)) => healthcheck::run(args),

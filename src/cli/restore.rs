@@ -1,10 +1,10 @@
 //! `heartbeat restore`: a data directory from one snapshot.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, quoted};
 use super::output::{self, counted};
 use crate::restore::restore;
 
@@ -31,11 +31,4 @@ pub(super) fn run(args: &RestoreArgs) -> Result<Exit, Failure> {
     );
     output::print(text.as_bytes())?;
     Ok(Exit::Done)
-}
-
-/// For a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=@:,".contains(c);
-    if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

@@ -16,6 +16,7 @@ mod file_system;
 mod id;
 mod lock;
 mod name;
+mod quarantine;
 mod unpublished;
 mod visited;
 
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 pub use file_system::FileSystem;
 pub use id::DirectoryId;
 pub(crate) use name::Name;
+pub(crate) use quarantine::Quarantine;
 pub(crate) use unpublished::Unpublished;
 pub(crate) use visited::Visited;
 
@@ -113,6 +115,14 @@ impl Directory {
     /// [`DirectoryError::Locked`] at once if it is in use; nothing waits.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         create_folder(path)?;
+        Self::open_existing(path)
+    }
+
+    /// The same of a folder that must be there.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]
+    pub fn open_existing(path: &Path) -> Result<Self, DirectoryError> {
         let folder = calls::open(path).map_err(FileError::while_doing("open", path))?;
         lock::lock(&folder, path)?;
         let metadata = folder.metadata().map_err(FileError::while_doing("look at", path))?;

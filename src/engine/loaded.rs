@@ -160,7 +160,7 @@ fn leftovers(contents: &Contents, snapshot: &Snapshot) -> Vec<PathBuf> {
 }
 
 /// The roster's seed: nobody outside knows the directory's id, and it stays the same, so a user stands in the same shard again.
-fn seed_of(id: DirectoryId) -> u64 {
+pub(super) fn seed_of(id: DirectoryId) -> u64 {
     let (low, high) = id.as_bytes().split_at(8);
     let half = |bytes: &[u8]| u64::from_le_bytes(std::array::from_fn(|byte| bytes[byte]));
     half(low) ^ half(high)

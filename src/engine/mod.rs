@@ -29,6 +29,7 @@ mod fold;
 mod import;
 mod live;
 mod loaded;
+mod merge;
 mod outages;
 mod persist;
 mod recover;
@@ -57,6 +58,7 @@ pub use builder::Builder;
 pub use figures::Figures;
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
+pub(crate) use merge::{Merge, MergeError, Merged};
 #[cfg(feature = "service")]
 pub(crate) use persist::Ticket;
 pub use persist::{DiskState, JournalState};
@@ -65,6 +67,7 @@ pub use snapshots::{SnapshotError, SnapshotTaken};
 pub use snapshotter::{SnapshotPlan, Snapshotter, SnapshotterReport};
 pub use sweep::{SweepFault, Sweeper, SweeperReport, Swept};
 pub(crate) use timeline::Closed;
+pub(crate) use verify::verify_locked;
 pub use verify::{
     Beginning, Mark, SegmentFacts, SegmentFound, SnapshotFacts, SnapshotFound, Verification, verify,
 };

@@ -132,7 +132,7 @@ pub(super) fn says(slot: Slot, ttl: Ttl) -> UnixSeconds {
 }
 
 /// False if it changed nothing.
-fn apply(roster: &Roster, slot: Slot) -> bool {
+pub(super) fn apply(roster: &Roster, slot: Slot) -> bool {
     if slot.kind == Kind::Forgotten {
         return roster.remove_if(slot.user, |_| (true, ())).is_some();
     }

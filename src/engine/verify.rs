@@ -15,7 +15,7 @@ use super::chain::{Chain, ChainError, strangers, strangers_among};
 use super::recover::OpenError;
 use super::replayed::{Latest, says};
 use crate::damage::ReadError;
-use crate::directory::{Contents, FileError, FileSystem, Holder, Numbered, Visited};
+use crate::directory::{Contents, Directory, FileError, FileSystem, Holder, Numbered, Visited};
 use crate::journal::{self, SLOT_BYTES, SLOTS_AT, SegmentFile, Verdicts};
 use crate::snapshot::Snapshot;
 use crate::time::UnixSeconds;
@@ -131,20 +131,8 @@ pub fn verify(path: &Path, now: UnixSeconds) -> Result<Verification, FileError> 
     loop {
         let holder = folder.holder()?;
         let contents = folder.list()?;
-        let file_system = folder.file_system()?;
-        let mut found = Verification {
-            path: path.into(),
-            holder,
-            file_system,
-            snapshots: Vec::new(),
-            segments: contents.segments.iter().map(read_segment).collect(),
-            chain: Vec::new(),
-            temporaries: contents.temporaries.clone(),
-            unknown: contents.unknown.clone(),
-            quarantine: folder.quarantine()?,
-            verdict: Ok(Beginning { snapshot: None, segments: 0, slots: 0 }),
-        };
-        found.judge(&contents, now);
+        let place = Place { holder, file_system: folder.file_system()?, quarantine: folder.quarantine()? };
+        let found = Verification::of(path, &contents, place, now);
         // A service removes what it needs no longer, and that may have been while we looked.
         if !found.has_complaints() || readings == READINGS || folder.list()? == contents {
             return Ok(found);
@@ -153,7 +141,43 @@ pub fn verify(path: &Path, now: UnixSeconds) -> Result<Verification, FileError> 
     }
 }
 
+/// The same of a directory whose lock is ours.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub(crate) fn verify_locked(directory: &Directory, now: UnixSeconds) -> Result<Verification, FileError> {
+    let folder = Visited::open(directory.path())?;
+    let place =
+        Place { holder: None, file_system: directory.file_system()?, quarantine: folder.quarantine()? };
+    Ok(Verification::of(directory.path(), &directory.list()?, place, now))
+}
+
+/// What is known of a directory without looking at its files.
+struct Place {
+    holder: Option<Holder>,
+    file_system: FileSystem,
+    quarantine: Vec<PathBuf>,
+}
+
 impl Verification {
+    fn of(path: &Path, contents: &Contents, place: Place, now: UnixSeconds) -> Self {
+        let Place { holder, file_system, quarantine } = place;
+        let mut found = Self {
+            path: path.into(),
+            holder,
+            file_system,
+            snapshots: Vec::new(),
+            segments: contents.segments.iter().map(read_segment).collect(),
+            chain: Vec::new(),
+            temporaries: contents.temporaries.clone(),
+            unknown: contents.unknown.clone(),
+            quarantine,
+            verdict: Ok(Beginning { snapshot: None, segments: 0, slots: 0 }),
+        };
+        found.judge(contents, now);
+        found
+    }
+
     /// Whether a start would take it.
     pub const fn is_sound(&self) -> bool {
         self.verdict.is_ok()

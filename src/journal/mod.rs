@@ -23,6 +23,7 @@ mod header;
 mod mark;
 mod prepare;
 mod replay;
+mod salvage;
 mod segment;
 mod slot;
 mod sync;
@@ -42,12 +43,14 @@ use crate::durability::Durability;
 use crate::time::Clock;
 
 pub(crate) use header::Header;
+pub(crate) use mark::Mark;
 pub use mark::MarkFound;
 pub(crate) use prepare::{random_salt, write_segment};
 pub(crate) use replay::Row;
 pub(crate) use replay::SegmentFile;
 pub use replay::Verdicts;
-pub(crate) use segment::SLOTS_AT;
+pub(crate) use salvage::{Clues, Rebuilt};
+pub(crate) use segment::{SLOTS_AT, capacity_of};
 
 /// Where in a segment's file the alive second stands.
 pub(crate) const ALIVE_AT: u64 = mark::Mark::Alive.offset() as u64;

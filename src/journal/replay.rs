@@ -95,22 +95,38 @@ impl SegmentFile {
         }
         let mut pages = [0; 2 * PAGE];
         file.read_exact_at(&mut pages, 0).map_err(io)?;
-        let (page, marks) = pages.split_at(PAGE);
         let mut header_page = [0; PAGE];
-        header_page.copy_from_slice(page);
+        header_page.copy_from_slice(&pages[..PAGE]);
         let header = Header::decode(&header_page).map_err(|error| match error {
             HeaderError::Magic => damage(0, Flaw::Foreign("journal segment")).into(),
             HeaderError::Checksum => damage(0, Flaw::Checksum(Part::Header)).into(),
             HeaderError::Contents => damage(0, Flaw::Contradiction(Part::Header, "makes no sense")).into(),
             HeaderError::Version(version) => ReadError::NewerVersion { file: path.into(), version },
         })?;
+        Ok((Self::of(path, file, header, &pages[PAGE..]), length))
+    }
+
+    /// The same with another header than the one that is there.
+    ///
+    /// # Errors
+    /// The file cannot be read, or ends before its first slot.
+    pub fn open_with(path: &Path, header: Header) -> Result<(Self, u64), ReadError> {
+        let io = |source| ReadError::Io { path: path.into(), source };
+        let file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut marks = [0; PAGE];
+        file.read_exact_at(&mut marks, PAGE as u64).map_err(io)?;
+        Ok((Self::of(path, file, header, &marks), length))
+    }
+
+    fn of(path: &Path, file: File, header: Header, marks: &[u8]) -> Self {
         let mark = |mark: Mark| {
             let at = mark.offset() - PAGE;
             let word = u64::from_ne_bytes(std::array::from_fn(|byte| marks[at + byte]));
             mark.decode(word, header.salt, header.number)
         };
         let (synced, alive) = (mark(Mark::Synced), mark(Mark::Alive));
-        Ok((Self { path: path.into(), synced, alive, header, file }, length))
+        Self { path: path.into(), synced, alive, header, file }
     }
 
     /// What is wrong with a file of this length.

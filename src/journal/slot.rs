@@ -70,6 +70,12 @@ pub(crate) enum Found {
 }
 
 impl Slot {
+    /// Nobody's, in a place that has nothing else to say.
+    pub fn void() -> Self {
+        let never = UnixSeconds::new(0);
+        Self { kind: Kind::Void, user: UserId::new(0), online_at: never, until: never }
+    }
+
     pub fn outage(from: UnixSeconds, to: UnixSeconds) -> Self {
         Self { kind: Kind::Outage, user: UserId::new(0), online_at: from, until: to }
     }
@@ -105,6 +111,18 @@ impl Slot {
         let (online_at, until) = unpack(times);
         Found::Slot(Self { kind, user: UserId::new(user.cast_signed()), online_at, until })
     }
+}
+
+/// What the salt adds to the checksum of a slot, by the checksum that stands in it: the same for all slots of a segment.
+pub(super) fn sum_without_salt(words: [u64; SLOT_WORDS], index: u32) -> u32 {
+    let [user, times, last] = words;
+    let (kind, sum) = unpack(last);
+    sum.as_u32() ^ checksum(user, times, kind.as_u32(), index, 0)
+}
+
+/// What this salt adds to the checksum of any slot.
+pub(super) fn salt_part(salt: u64) -> u32 {
+    checksum(0, 0, 0, 0, salt) ^ checksum(0, 0, 0, 0, 0)
 }
 
 /// Index and salt are in it, so that a slot counts only where it was written: not in another place, and not in a file whose

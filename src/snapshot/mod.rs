@@ -34,6 +34,7 @@
 mod copied;
 mod footer;
 mod read;
+mod salvage;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub(crate) use copied::Copied;
 #[cfg(test)]
 pub(crate) use read::Section;
 pub(crate) use read::Snapshot;
+pub(crate) use salvage::Salvage;
 pub(crate) use write::Writer;
 #[cfg(test)]
 pub(crate) use write::Written;

@@ -24,15 +24,15 @@ use crate::user_id::UserId;
 /// A snapshot, open for reading.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    source: Source,
-    header: Header,
+    pub(super) source: Source,
+    pub(super) header: Header,
     /// The header's checksum, from which all others continue.
-    seed: u32,
-    engine_time: UnixSeconds,
-    users: u64,
-    sessions: u64,
-    outages: Vec<Outage>,
-    sections: Vec<Section>,
+    pub(super) seed: u32,
+    pub(super) engine_time: UnixSeconds,
+    pub(super) users: u64,
+    pub(super) sessions: u64,
+    pub(super) outages: Vec<Outage>,
+    pub(super) sections: Vec<Section>,
 }
 
 /// A part of one shard's users.
@@ -113,7 +113,7 @@ impl Snapshot {
     }
 
     /// The section that begins here; `None` if none does that verifies.
-    fn section_at(&self, offset: u64) -> Result<Option<Section>, ReadError> {
+    pub(super) fn section_at(&self, offset: u64) -> Result<Option<Section>, ReadError> {
         let Some(header) = self.source.peek(offset, SECTION_HEADER_BYTES as u64)? else { return Ok(None) };
         let Ok(SectionRecord { bytes, shard, users, sessions }) = decode(&header) else { return Ok(None) };
         let section = Section { offset, bytes, shard, users, sessions };
@@ -219,7 +219,7 @@ impl Section {
     }
 
     /// With header, without checksum.
-    const fn framed_bytes(self) -> u64 {
+    pub(super) const fn framed_bytes(self) -> u64 {
         self.bytes + SECTION_HEADER_BYTES as u64
     }
 }

@@ -147,7 +147,7 @@ pub(super) fn undecodable(part: Part) -> Flaw {
     Flaw::Contradiction(part, "cannot be decoded")
 }
 
-fn checksum(seed: u32, bytes: &[u8]) -> u32 {
+pub(super) fn checksum(seed: u32, bytes: &[u8]) -> u32 {
     let mut checksum = crc32fast::Hasher::new_with_initial(seed);
     checksum.update(bytes);
     checksum.finalize()

@@ -27,7 +27,7 @@ fn call(address: SocketAddr, method: &str, path: &str) -> String {
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-fn service(path: &Path) -> (Service, SocketAddr) {
+pub(super) fn service(path: &Path) -> (Service, SocketAddr) {
     let path = path.to_str().unwrap();
     let mut service =
         Service::start(&["--data-dir", path, "--segment-bytes", "16KiB", "--ttl", "1h"], |_| {});

@@ -1,0 +1,169 @@
+//! Where files are put that a repair drops or changes: the directory's own `quarantine/`, or another place.
+//!
+//! Nothing leaves its old place before it is whole and synced in the new one. A copy gets its name last, so what has a name
+//! there is complete; one that is there already with the same bytes will do, so a repair that was killed and is run again
+//! does not fill the disk with copies.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::name::TEMPORARY;
+use super::{Directory, FileError, QUARANTINE, create_folder, identity, is_taken, sync_folder, unused};
+
+/// Bytes copied and compared at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The folder; made when the first file comes into it.
+#[derive(Debug)]
+pub(crate) struct Quarantine<'a> {
+    directory: &'a Directory,
+    folder: PathBuf,
+    is_elsewhere: bool,
+}
+
+impl<'a> Quarantine<'a> {
+    /// `place` instead of the directory's own, if given.
+    ///
+    /// # Errors
+    /// What is there is no folder, or it is the data directory itself.
+    pub fn of(directory: &'a Directory, place: Option<&Path>) -> Result<Self, FileError> {
+        let folder = place.map_or_else(|| directory.path.join(QUARANTINE), Path::to_path_buf);
+        let refused = |why| {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+            Err(FileError::while_doing("put anything into", &folder)(source))
+        };
+        // A link in the data directory may lead anywhere; the one who names another place knows where it leads.
+        let found = if place.is_some() { fs::metadata(&folder) } else { fs::symlink_metadata(&folder) };
+        match found {
+            Ok(found) if !found.is_dir() => return refused("it is no folder"),
+            Ok(found) if identity(&found) == directory.identity => {
+                return refused("it is the data directory");
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::while_doing("look at", &folder)(error));
+            }
+            _ => {}
+        }
+        Ok(Self { directory, folder, is_elsewhere: place.is_some() })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A copy of a file, synced and read back; where it is. `before_name` is asked when only the name is missing.
+    pub fn keep_copy<E: From<FileError>>(
+        &self,
+        path: &Path,
+        before_name: impl FnOnce() -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        self.directory.check_place()?;
+        create_folder(&self.folder)?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        if let Some(there) = self.same(path, name)? {
+            return Ok(there);
+        }
+        let mut temporary = name.to_owned();
+        temporary.push(TEMPORARY);
+        let temporary = self.folder.join(temporary);
+        super::remove_file(&temporary)?;
+        copy(path, &temporary)?;
+        if !is_same(path, &temporary)? {
+            let differs = io::Error::new(io::ErrorKind::InvalidData, "it reads back differently");
+            return Err(FileError::while_doing("copy", path)(differs).into());
+        }
+        before_name()?;
+        let aside = unused(&self.folder, name)?;
+        fs::rename(&temporary, &aside).map_err(FileError::while_doing("rename", &temporary))?;
+        sync_folder(&self.folder)?;
+        Ok(aside)
+    }
+
+    /// Puts a file of the directory aside; where it is now.
+    pub fn put_aside<E: From<FileError>>(
+        &self,
+        path: &Path,
+        mut between: impl FnMut() -> Result<(), E>,
+    ) -> Result<PathBuf, E> {
+        if !self.is_elsewhere {
+            return Ok(self.directory.move_to_quarantine(path)?);
+        }
+        let aside = self.keep_copy(path, &mut between)?;
+        between()?;
+        self.directory.remove([path])?;
+        Ok(aside)
+    }
+
+    /// A file of that name, or with a number after it, that has the same bytes.
+    fn same(&self, path: &Path, name: &std::ffi::OsStr) -> Result<Option<PathBuf>, FileError> {
+        let mut there = self.folder.join(name);
+        for number in 2_u64.. {
+            if !is_taken(&there)? {
+                break;
+            }
+            if fs::symlink_metadata(&there).is_ok_and(|there| there.is_file()) && is_same(path, &there)? {
+                return Ok(Some(there));
+            }
+            let mut numbered = name.to_owned();
+            numbered.push(format!(".{number}"));
+            there = self.folder.join(numbered);
+        }
+        Ok(None)
+    }
+}
+
+fn open(path: &Path) -> Result<File, FileError> {
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(flags).open(path);
+    file.map_err(FileError::while_doing("open", path))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    let mut source = open(from)?;
+    let copy = File::options().write(true).create_new(true).open(to);
+    let mut copy = copy.map_err(FileError::while_doing("create", to))?;
+    let mut piece = vec![0; PIECE_BYTES];
+    let copied = loop {
+        match source.read(&mut piece).map_err(FileError::while_doing("read", from))? {
+            0 => break copy.sync_all().map_err(FileError::while_doing("sync", to)),
+            bytes => {
+                if let Err(error) = copy.write_all(&piece[..bytes]) {
+                    break Err(FileError::while_doing("write", to)(error));
+                }
+            }
+        }
+    };
+    if copied.is_err() {
+        // On a full disk half a copy only takes the room. If this fails, the next repair overwrites it.
+        let _ = fs::remove_file(to);
+    }
+    copied
+}
+
+fn is_same(one: &Path, other: &Path) -> Result<bool, FileError> {
+    let (mut left, mut right) = (open(one)?, open(other)?);
+    let length = |file: &File, path| {
+        file.metadata().map(|metadata| metadata.len()).map_err(FileError::while_doing("look at", path))
+    };
+    let mut rest = length(&left, one)?;
+    if rest != length(&right, other)? {
+        return Ok(false);
+    }
+    let mut pieces = [vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]];
+    while rest > 0 {
+        let bytes = usize::try_from(rest).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let [a, b] = &mut pieces;
+        left.read_exact(&mut a[..bytes]).map_err(FileError::while_doing("read", one))?;
+        right.read_exact(&mut b[..bytes]).map_err(FileError::while_doing("read", other))?;
+        if a[..bytes] != b[..bytes] {
+            return Ok(false);
+        }
+        rest -= bytes as u64;
+    }
+    Ok(true)
+}
