@@ -71,18 +71,13 @@ pub(crate) enum Found {
 
 impl Slot {
     /// Nobody's, in a place that has nothing else to say.
-    pub fn void() -> Self {
+    pub const fn void() -> Self {
         let never = UnixSeconds::new(0);
         Self { kind: Kind::Void, user: UserId::new(0), online_at: never, until: never }
     }
 
     pub fn outage(from: UnixSeconds, to: UnixSeconds) -> Self {
         Self { kind: Kind::Outage, user: UserId::new(0), online_at: from, until: to }
-    }
-
-    pub const fn void() -> Self {
-        let never = UnixSeconds::new(0);
-        Self { kind: Kind::Void, user: UserId::new(0), online_at: never, until: never }
     }
 
     /// Its words as they stand at `index` of the segment with this salt. Cannot panic: between reserving and storing, a
