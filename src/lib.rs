@@ -39,7 +39,7 @@
 //! | `directory`, `damage` | the data directory and its lock; what is wrong with a file in it |
 //! | `journal` | every write since, in mapped segments of 24-byte slots |
 //! | `snapshot` | everyone known, in one file |
-//! | `calls` | the calls that change the directory, where a test can let the disk fail |
+//! | `calls`, `planted` | the calls that change the directory, where a test can let the disk fail; the promises that one can break |
 //! | `inspect`, `restore` | [`inspect()`]: a file piece by piece; [`restore()`]: a data directory from one snapshot. Beside them [`verify()`] |
 //! | `repair` | [`repair()`]: what a start refuses, made so that it takes it |
 #![cfg_attr(feature = "service", doc = "| [`http`] | the service: accept loop, routes |")]
