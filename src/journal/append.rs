@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "patience is no matter of the time of day")]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::segment::Segment;
@@ -11,6 +10,7 @@ use super::slot::Slot;
 use super::sync::coarse_millis;
 use super::{Journal, Refusal, State};
 use crate::planted::{Planted, planted};
+use crate::sync::{Instant, Ordering, look_again};
 
 /// What the next segment is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Journal {
     /// # Errors
     /// [`Refusal::NoRoom`] if the next one is not ready within `patience`.
     pub fn rotate(&self, patience: Duration) -> Result<u64, Refusal> {
-        let deadline = std::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         loop {
             let current = self.state.current.load_full();
             if current.next().is_some() {
@@ -75,10 +75,10 @@ impl Journal {
                 self.state.move_on(&current, Purpose::Snapshot)?;
                 return Ok(self.state.current.load().number);
             }
-            if std::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return Err(Refusal::NoRoom);
             }
-            std::thread::park_timeout(Duration::from_millis(1));
+            look_again(Duration::from_millis(1));
         }
     }
 }

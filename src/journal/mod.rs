@@ -26,20 +26,21 @@ mod replay;
 mod salvage;
 mod segment;
 mod slot;
+#[cfg(shuttle)]
+mod stand_in;
 mod sync;
 mod words;
 
 use std::io;
+#[cfg(not(shuttle))]
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::sync::Arc;
 use std::time::Duration;
-
-use arc_swap::ArcSwap;
 
 use crate::directory::{Directory, DirectoryId};
 use crate::durability::Durability;
+use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::{ArcSwap, AtomicBool, AtomicU64, Mutex, Ordering, PoisonError, look_again};
 use crate::time::Clock;
 
 pub(crate) use header::Header;
@@ -195,10 +196,10 @@ impl Journal {
 
     fn spawn(&self, name: &'static str, mut run: impl FnMut() + Send + 'static) -> io::Result<Thread> {
         let state = Arc::clone(&self.state);
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            while catch_unwind(AssertUnwindSafe(&mut run)).is_err() {
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            while panics(&mut run) {
                 (state.plan.report)(JournalReport::Fault { thread: name });
-                std::thread::park_timeout(FAULT_PAUSE);
+                look_again(FAULT_PAUSE);
             }
         })?;
         let handle = thread.thread().clone();
@@ -281,11 +282,25 @@ impl Journal {
     }
 }
 
+#[cfg(not(shuttle))]
+fn panics(run: impl FnMut()) -> bool {
+    catch_unwind(AssertUnwindSafe(run)).is_err()
+}
+
+/// A panic is for the checker: it ends the test.
+#[cfg(shuttle)]
+fn panics(mut run: impl FnMut()) -> bool {
+    run();
+    false
+}
+
 impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod interleavings;
 #[cfg(all(test, not(shuttle)))]
 mod tests;

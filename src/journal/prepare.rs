@@ -12,16 +12,18 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::header::{Header, PAGE};
 use super::segment::Segment;
+#[cfg(shuttle)]
+use super::segment::capacity_of;
 use super::{JournalReport, Plan, State};
 use crate::calls;
 use crate::directory::{Directory, Name, Unpublished};
+use crate::sync::{Instant, Ordering, look_again};
 
 /// So many segments are ready behind the one in service: one is about to be needed, and the next takes a while to write.
 const AHEAD: u64 = 2;
@@ -44,8 +46,19 @@ pub(super) fn prepare(plan: &Plan, number: u64, previous: u64) -> io::Result<Seg
         |number: &u64| std::fs::symlink_metadata(plan.directory.path_of(Name::Segment(*number))).is_err();
     let number = (number..u64::MAX).find(is_free).unwrap_or(number);
     let header = Header { number, previous, salt: random_salt()?, ..plan.header.clone() };
-    let file = write_segment(&plan.directory, &header)?;
-    Segment::map(&header, file)
+    mapped(&plan.directory, &header)
+}
+
+#[cfg(not(shuttle))]
+fn mapped(directory: &Directory, header: &Header) -> io::Result<Segment> {
+    let file = write_segment(directory, header)?;
+    Segment::map(header, file)
+}
+
+/// Under the checker memory and disk are stand-ins.
+#[cfg(shuttle)]
+fn mapped(_: &Directory, header: &Header) -> io::Result<Segment> {
+    Ok(Segment::in_memory(header.number, header.salt, capacity_of(header.length)))
 }
 
 /// Writes an empty segment.
@@ -107,7 +120,7 @@ impl Preparer {
                 next_check = Instant::now() + CHECK;
             }
             let pause = if self.keep_ahead() { LOOK } else { RETRY };
-            std::thread::park_timeout(pause);
+            look_again(pause);
         }
     }
 

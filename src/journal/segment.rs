@@ -11,24 +11,32 @@
 //! the last word sees the others. The file's blocks exist and hold zeros before the segment is in service, so storing never
 //! needs room.
 
+#![cfg_attr(shuttle, allow(dead_code, reason = "the checker has no files"))]
+
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crossbeam::utils::CachePadded;
 
 use super::header::{Header, PAGE};
 use super::mark::Mark;
 use super::slot::{SLOT_BYTES, SLOT_WORDS, Slot};
+#[cfg(shuttle)]
+use super::stand_in::Disk;
 use super::words::Words;
+#[cfg(not(shuttle))]
 use crate::calls;
+use crate::sync::{AtomicU64, OnceLock, Ordering};
 use crate::time::UnixSeconds;
 
 /// Where the slots begin, in bytes.
 pub(crate) const SLOTS_AT: u64 = 2 * PAGE as u64;
-/// The same in words.
-const SLOTS_AT_WORD: usize = 2 * PAGE / 8;
+/// The word in memory that the second page begins with. The checker's words are dear, so with it the memory is just two words for
+/// the marks, and slots.
+const MARKS_AT_WORD: usize = if cfg!(shuttle) { 0 } else { PAGE / 8 };
+/// And the slots.
+const SLOTS_AT_WORD: usize = if cfg!(shuttle) { 2 } else { 2 * PAGE / 8 };
 /// Not sealed.
 const OPEN: u64 = u64::MAX;
 
@@ -50,6 +58,8 @@ pub(crate) struct Segment {
     sealed: AtomicU64,
     /// The one that follows, once it has been prepared.
     next: OnceLock<Arc<Segment>>,
+    #[cfg(shuttle)]
+    disk: Disk,
 }
 
 impl Segment {
@@ -71,6 +81,8 @@ impl Segment {
 
     fn new(number: u64, salt: u64, capacity: u32, words: Words, file: Option<File>) -> Self {
         Self {
+            #[cfg(shuttle)]
+            disk: Disk::new(number, salt, words.shared()),
             number,
             salt,
             capacity,
@@ -113,7 +125,7 @@ impl Segment {
     }
 
     /// Reserves a place and stores nothing, as a writer that has stopped there.
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub fn reserve_only(&self) {
         self.tail.fetch_add(1, Ordering::Relaxed);
     }
@@ -148,7 +160,9 @@ impl Segment {
     }
 
     pub fn set(&self, mark: Mark, value: u32) {
-        self.words.get()[mark.offset() / 8]
+        #[cfg(shuttle)]
+        self.disk.check(mark, value);
+        self.words.get()[MARKS_AT_WORD + (mark.offset() - PAGE) / 8]
             .store(mark.encode(value, self.salt, self.number), Ordering::Release);
     }
 
@@ -160,13 +174,19 @@ impl Segment {
     ///
     /// # Errors
     /// The operating system's. What had been written before may then be lost, and a later success says nothing about it.
+    #[cfg(not(shuttle))]
     pub fn sync(&self) -> io::Result<()> {
         self.file.as_ref().map_or(Ok(()), calls::sync_data)
     }
 
+    #[cfg(shuttle)]
+    pub fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+
     /// Brings in the pages in which the next `slots` will be stored.
     pub fn populate(&self, slots: u32) {
-        let from = SLOTS_AT + u64::from(self.reserved()) * SLOT_BYTES;
+        let from = 8 * SLOTS_AT_WORD as u64 + u64::from(self.reserved()) * SLOT_BYTES;
         let bytes = u64::from(slots) * SLOT_BYTES;
         if let (Ok(from), Ok(bytes)) = (usize::try_from(from), usize::try_from(bytes)) {
             self.words.populate(from, bytes);

@@ -15,11 +15,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+#[cfg(not(shuttle))]
 use rustix::time::{ClockId, clock_gettime};
 
 use super::mark::Mark;
@@ -27,6 +26,8 @@ use super::segment::Segment;
 use super::{Journal, JournalReport, Refusal, State};
 use crate::durability::Durability;
 use crate::planted::{Planted, planted};
+use crate::sync::thread::{self, Thread};
+use crate::sync::{AtomicU64, Condvar, Instant, Mutex, OnceLock, Ordering, PoisonError};
 
 /// The alive second is stamped this often.
 const STAMP: Duration = Duration::from_secs(1);
@@ -42,9 +43,16 @@ const POPULATE_SLOTS_ALWAYS: u32 = 1 << 5;
 
 /// Milliseconds on a clock that costs 5 ns, is late by a timer tick, and stands still while the machine sleeps.
 #[inline]
+#[cfg(not(shuttle))]
 pub(super) fn coarse_millis() -> u64 {
     let now = clock_gettime(ClockId::MonotonicCoarse);
     now.tv_sec.unsigned_abs() * 1_000 + now.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// Under the checker no time passes.
+#[cfg(shuttle)]
+pub(super) fn coarse_millis() -> u64 {
+    0
 }
 
 /// The promise of a sync: the slots committed before it was given are on disk once this generation has succeeded.
@@ -86,7 +94,7 @@ impl Syncs {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 impl Syncs {
     /// The last to begin.
     pub fn begun(&self) -> u64 {
@@ -94,7 +102,7 @@ impl Syncs {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 impl Ticket {
     /// That of this generation.
     pub const fn of(generation: u64) -> Self {
@@ -221,7 +229,7 @@ impl Syncer {
             self.let_go();
             if !self.is_wanted() {
                 let next = if is_process { next_stamp } else { next_stamp.min(next_sync) };
-                std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+                thread::park_timeout(next.saturating_duration_since(Instant::now()));
             }
         }
         self.sync();

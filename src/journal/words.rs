@@ -3,14 +3,17 @@
 //! The only `unsafe` of the journal is here, and it is one expression: a mapping is seen as a slice of atomic words.
 //! Everything above works on that slice, so the same code runs on ordinary memory, where Miri can watch it.
 
+#![cfg_attr(shuttle, allow(dead_code, reason = "the checker has no files"))]
+
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use memmap2::MmapRaw;
 
 use super::header::PAGE;
 use crate::calls;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Words in a page.
 const PAGE_WORDS: usize = PAGE / 8;
@@ -19,7 +22,7 @@ pub(crate) struct Words(Memory);
 
 enum Memory {
     Mapped(MmapRaw),
-    Ordinary(Box<[AtomicU64]>),
+    Ordinary(Arc<[AtomicU64]>),
 }
 
 impl Words {
@@ -43,7 +46,19 @@ impl Words {
     pub fn get(&self) -> &[AtomicU64] {
         match &self.0 {
             Memory::Ordinary(words) => words,
+            #[cfg(not(shuttle))]
             Memory::Mapped(mapping) => view(mapping),
+            #[cfg(shuttle)]
+            Memory::Mapped(_) => &[],
+        }
+    }
+
+    /// For the stand-in of a disk, which copies them.
+    #[cfg(shuttle)]
+    pub fn shared(&self) -> Arc<[AtomicU64]> {
+        match &self.0 {
+            Memory::Ordinary(words) => Arc::clone(words),
+            Memory::Mapped(_) => Arc::new([]),
         }
     }
 
@@ -63,6 +78,7 @@ impl Words {
     }
 }
 
+#[cfg(not(shuttle))]
 #[allow(unsafe_code)]
 #[allow(clippy::cast_ptr_alignment)] // a mapping begins on a page
 #[inline]
