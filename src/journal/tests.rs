@@ -195,7 +195,7 @@ fn a_ticket_is_kept_by_a_sync_that_began_later_and_covers_what_was_written_befor
                     journal.append(slot(thread * 10 + n)).unwrap();
                     let begun = journal.state.syncs.begun();
                     let ticket = journal.ticket().unwrap();
-                    assert!(ticket > Ticket::of(begun), "a sync under way does not count");
+                    assert!(ticket > super::sync::Ticket::of(begun), "a sync under way does not count");
                     assert_eq!(journal.wait(ticket), Ok(()));
                     assert_eq!(journal.outcome(ticket), Some(Ok(())));
                     assert!(journal.state.syncs.begun() > begun);
