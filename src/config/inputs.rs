@@ -1,8 +1,9 @@
 //! What a process was given: arguments, environment, a file.
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use super::effective::Effective;
 use super::error::SettingError;
@@ -15,6 +16,9 @@ use super::settings::Setting;
 pub(crate) const CONFIG_VARIABLE: &str = "HEARTBEAT_CONFIG";
 /// What to write for the settings file.
 pub(crate) const CONFIG_EXPECTED: &str = "the path of a TOML file, such as /etc/heartbeat.toml";
+
+/// A settings file is a page or two.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 const PREFIX: &str = "HEARTBEAT_";
 /// What Kubernetes puts into the environment of every pod beside a service called `heartbeat`.
@@ -105,7 +109,7 @@ fn lay_variable(effective: &mut Effective, name: &str, text: &str) -> Result<(),
 
 fn lay_file(effective: &mut Effective, path: PathBuf, origin: Origin) -> Result<(), SettingError> {
     let name = path.display().to_string();
-    let text = match fs::read_to_string(&path) {
+    let text = match read_file(&path) {
         Ok(text) => text,
         Err(source) => return Err(SettingError::Unreadable { path: name, origin, source }),
     };
@@ -125,6 +129,15 @@ fn lay_file(effective: &mut Effective, path: PathBuf, origin: Origin) -> Result<
         effective.set(setting, &text, origin.clone())?;
     }
     Ok(())
+}
+
+fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 fn not_toml(path: String, origin: Origin, text: &str, source: toml::de::Error) -> SettingError {

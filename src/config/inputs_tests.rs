@@ -431,6 +431,14 @@ fn a_missing_file_is_a_bad_value_of_config() {
     assert!(refusal(&with_variable("HEARTBEAT_CONFIG", "")).starts_with("config has no value"));
 }
 
+/// Or a device that never ends, given by mistake, would fill the memory.
+#[test]
+fn a_file_larger_than_any_of_settings_is_not_read_to_its_end() {
+    let said = refusal(&with_file(&file(&format!("#{}", " ".repeat(1 << 20)))));
+    assert!(said.contains(", it is larger than 1 MiB: write the path of"), "{said}");
+    assert!(with_file(&file(&format!("#{}", " ".repeat((1 << 20) - 1)))).load().is_ok());
+}
+
 #[test]
 fn a_file_that_is_not_toml_is_refused_with_its_line() {
     let said = refusal(&with_file(&file("ttl = \"7s\"\n\nlisten = [\n")));
