@@ -41,7 +41,7 @@ use crate::user_id::UserId;
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// A line of 80 bytes is long.
-const LINE_MAX: usize = 1_024;
+pub(super) const LINE_MAX: usize = 1_024;
 /// So many rejected lines are told one by one.
 const ERRORS_MAX: usize = 10;
 /// An import waits so long for room in the journal before it is refused, and looks again so often.
@@ -155,7 +155,7 @@ struct Line {
 const FORM: &str = r#"write {"id":12345,"online_at":1638360000,"offline_at":1638360300}"#;
 
 /// A session that was read, or what is wrong with its line.
-type Read = Result<(UserId, UnixSeconds, UnixSeconds), Cow<'static, str>>;
+pub(super) type Read = Result<(UserId, UnixSeconds, UnixSeconds), Cow<'static, str>>;
 
 /// Takes sessions from elsewhere, line by line. Repeating it, or any part of it, changes nothing more.
 pub(super) async fn import(_: Common, State(shared): State<Shared>, body: Body) -> Result<Response, Error> {
@@ -179,7 +179,7 @@ pub(super) async fn import(_: Common, State(shared): State<Shared>, body: Body) 
 }
 
 /// `None` of a blank line; `text` is `None` of one that is too long.
-fn read_line(text: Option<&[u8]>) -> Option<Read> {
+pub(super) fn read_line(text: Option<&[u8]>) -> Option<Read> {
     let Some(text) = text else {
         return Some(Err(format!("longer than {LINE_MAX} bytes").into()));
     };
@@ -187,6 +187,8 @@ fn read_line(text: Option<&[u8]>) -> Option<Read> {
         return None;
     }
     Some(match serde_json::from_slice(text) {
+        // serde takes a list of the three for a struct as well.
+        _ if !text.trim_ascii_start().starts_with(b"{") => Err(FORM.into()),
         Err(_) => Err(FORM.into()),
         Ok(Line { id: MaybeId(None), .. }) => Err("invalid user_id format".into()),
         Ok(Line { id: MaybeId(Some(user)), online_at, offline_at }) => {
@@ -249,7 +251,7 @@ fn seconds(seconds: u64) -> UnixSeconds {
 
 /// Cuts what arrives into lines. Of one that has not ended yet it keeps no more than a line may have.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     ended: u64,
     begun: Vec<u8>,
     is_too_long: bool,
@@ -257,7 +259,7 @@ struct Lines {
 
 impl Lines {
     /// Gives each line that ends in `piece`, with its number from 1 on, to `visit`; `None` in place of one that is too long.
-    fn take(&mut self, piece: &[u8], mut visit: impl FnMut(u64, Option<&[u8]>)) {
+    pub fn take(&mut self, piece: &[u8], mut visit: impl FnMut(u64, Option<&[u8]>)) {
         let mut rest = piece;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
@@ -282,7 +284,7 @@ impl Lines {
     }
 
     /// The line begun ends here.
-    fn end(&mut self, visit: impl FnOnce(u64, Option<&[u8]>)) {
+    pub fn end(&mut self, visit: impl FnOnce(u64, Option<&[u8]>)) {
         self.ended += 1;
         let line = (!std::mem::take(&mut self.is_too_long)).then_some(self.begun.as_slice());
         visit(self.ended, line);
@@ -307,6 +309,15 @@ mod tests {
         }
         lines.end(&mut visit);
         found
+    }
+
+    #[test]
+    fn a_line_is_an_object_and_nothing_else() {
+        let session = (UserId::new(1), seconds(5), seconds(6));
+        assert_eq!(read_line(Some(br#" {"id":1,"online_at":5,"offline_at":6}"#)), Some(Ok(session)));
+        for text in ["[1,5,6]", " [\"1\",5,6]", "1", "null", "{}"] {
+            assert_eq!(read_line(Some(text.as_bytes())), Some(Err(FORM.into())), "{text}");
+        }
     }
 
     #[test]
