@@ -216,6 +216,80 @@ mod map {
     }
 }
 
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::engine::live::Live;
+    use crate::time::UnixSeconds;
+
+    /// Miri takes its time.
+    const USERS: i64 = if cfg!(miri) { 4 } else { 20 };
+
+    fn live(online_at: u32, deadline: u32) -> Live {
+        Live { online_at: UnixSeconds::new(online_at), deadline: UnixSeconds::new(deadline) }
+    }
+
+    fn roster() -> Roster {
+        let roster = Roster::new(42);
+        for user in 0..USERS {
+            roster.insert(UserId::new(user), User { live: LiveWord::of(live(1, 8)), ..User::default() });
+        }
+        roster
+    }
+
+    fn walked(roster: &Roster, mut visit: impl FnMut(&mut User)) -> Vec<i64> {
+        let mut users = Vec::new();
+        let is_empty = |shard| (0..USERS).all(|user| roster.shard_of(UserId::new(user)) != shard);
+        for shard in (0..SHARDS).filter(|&shard| !cfg!(miri) || !is_empty(shard)) {
+            roster.walk(shard, |user, known| {
+                assert_eq!(roster.shard_of(user), shard);
+                users.push(user.as_i64());
+                visit(known);
+            });
+        }
+        users
+    }
+
+    #[test]
+    fn everybody_is_walked_once_and_can_be_changed_there() {
+        let roster = roster();
+        let mut walked = walked(&roster, |known| known.armed = 9);
+        walked.sort_unstable();
+        assert!(walked.into_iter().eq(0..USERS));
+        for user in (0..USERS).map(UserId::new) {
+            assert_eq!(roster.remove_if(user, |known| (true, known.armed)), Some(9));
+        }
+    }
+
+    /// What Miri watches: the references given out on a walk are the only ones meanwhile.
+    #[test]
+    fn a_walk_and_heals_of_the_same_users_do_not_meet() {
+        let roster = roster();
+        thread::scope(|scope| {
+            scope.spawn(|| walked(&roster, |known| known.armed += 1));
+            scope.spawn(|| {
+                for user in (0..USERS).map(UserId::new) {
+                    assert_eq!(
+                        roster.view(user, |known| known.live.extend(live(1, 8), live(1, 9))),
+                        Some(true)
+                    );
+                }
+            });
+            scope.spawn(|| {
+                for user in (0..USERS).map(UserId::new) {
+                    roster.change(user, |known| known.armed += 1);
+                }
+            });
+        });
+        for user in (0..USERS).map(UserId::new) {
+            let seen = roster.view(user, |known| (known.armed, known.live.load()));
+            assert_eq!(seen, Some((2, Some(live(1, 9)))));
+        }
+    }
+}
+
 /// Where a user stands, or could.
 pub(crate) enum Place<'a> {
     Known(&'a mut User),

@@ -22,6 +22,8 @@ mod append;
 mod header;
 mod mark;
 mod prepare;
+#[cfg(all(test, not(shuttle)))]
+mod races;
 mod replay;
 mod salvage;
 mod segment;

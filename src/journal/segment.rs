@@ -130,6 +130,21 @@ impl Segment {
         self.tail.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// What stands in a place, as another thread sees it now.
+    #[cfg(test)]
+    pub fn found(&self, index: u32) -> super::slot::Found {
+        let words = self.slot(index);
+        let last = words[2].load(Ordering::Acquire);
+        let [first, second] = [0, 1].map(|word| words[word].load(Ordering::Relaxed));
+        Slot::decode([first, second, last], index, self.salt)
+    }
+
+    /// What a mark says, as another thread sees it now.
+    #[cfg(test)]
+    pub fn mark(&self, mark: Mark) -> super::mark::MarkFound {
+        mark.decode(self.words.get()[mark.offset() / 8].load(Ordering::Acquire), self.salt, self.number)
+    }
+
     /// Lets nobody reserve any more.
     pub fn seal(&self) {
         let reserved = self.tail.fetch_add(u64::from(self.capacity), Ordering::AcqRel);
