@@ -62,6 +62,8 @@ mod durability;
 mod engine;
 #[cfg(feature = "faults")]
 pub mod faults;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod inspect;
 mod journal;
 #[cfg(feature = "service")]

@@ -18,9 +18,10 @@ use super::error::Error;
 use crate::user_id::UserId;
 
 /// What is wrong with a body is told in so many characters.
-const WHY_MAX: usize = 200;
+pub(super) const WHY_MAX: usize = 200;
 /// Most ids in a request.
-const IDS_MAX: usize = 100_000;
+pub(super) const IDS_MAX: usize = 100_000;
+
 /// The form of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {

@@ -27,6 +27,8 @@ mod connection;
 mod dispatch;
 mod error;
 mod first_request;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod heads;
 #[cfg(test)]
 mod hung_tests;

@@ -25,7 +25,7 @@ const OFFLINE: Bytes = Bytes::from_static(b"{\"status\":\"offline\"}");
 
 /// One of the original endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
+pub(super) enum Endpoint {
     Heal,
     Checkup,
     HeartRhythm,
@@ -33,7 +33,7 @@ enum Endpoint {
 
 impl Endpoint {
     /// Which endpoint a path names, and the id behind it, without the one slash that may end it: `None` for `/heal` itself.
-    fn of(path: &str) -> Option<(Self, Option<&str>)> {
+    pub fn of(path: &str) -> Option<(Self, Option<&str>)> {
         let split = |name: &str| match path.strip_prefix(name)? {
             "" => Some(None),
             rest => {
@@ -137,7 +137,7 @@ pub(super) fn check_framing(request: &Request<Incoming>, socket: &Socket) -> Res
 }
 
 /// Reads the last part of a path; percent-encoding is undone.
-fn read_id(segment: &str) -> Result<UserId, Error> {
+pub(super) fn read_id(segment: &str) -> Result<UserId, Error> {
     if segment.is_empty() {
         return Err(Error::MISSING_ID);
     }

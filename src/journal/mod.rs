@@ -19,6 +19,8 @@
 //! A file is a page of `header`, a page with two words of `mark`, then slots (`slot`). Formats are drawn there.
 
 mod append;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod mark;
 mod prepare;

@@ -33,6 +33,8 @@
 
 mod copied;
 mod footer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod read;
 mod salvage;
 mod source;

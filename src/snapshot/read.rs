@@ -207,7 +207,7 @@ impl Snapshot {
 }
 
 impl Section {
-    const fn record(self) -> SectionRecord {
+    pub(super) const fn record(self) -> SectionRecord {
         SectionRecord { bytes: self.bytes, shard: self.shard, users: self.users, sessions: self.sessions }
     }
 
@@ -225,7 +225,7 @@ impl Section {
 }
 
 /// Hands over the users of a section that has the length of its counts. A flaw comes with its place among them.
-fn visit_users<C: Config>(
+pub(super) fn visit_users<C: Config>(
     codec: C,
     users: &[u8],
     part: Part,

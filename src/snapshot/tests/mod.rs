@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::user_id::UserId;
 
 mod damaged;
+mod differential;
 mod forged;
 mod measured;
 mod unfinished;

@@ -111,7 +111,7 @@ fn sessions_may_touch_and_be_empty() {
     assert_eq!(read(&Snapshot::open(&written.path).unwrap()), [(0, users)]);
 }
 
-fn any_user() -> impl Strategy<Value = User> {
+pub(super) fn any_user() -> impl Strategy<Value = User> {
     let sessions = proptest::collection::vec((0..100_000_u64, 0..10_000_u64, any::<bool>()), 0..12);
     let live_seconds = proptest::option::of((0..1_000_u64, 1..100_u64));
     (any::<i64>(), live_seconds, sessions).prop_map(|(user, live_seconds, sessions)| {
