@@ -17,8 +17,8 @@ use common::folder::{
 };
 use common::{ANA, BO, NOON, lapsed, left, live};
 use heartbeat::{
-    ChainError, Clock, DirectoryError, Disk, Engine, Heal, Leave, OpenError, ReadError, Refusal, Status,
-    UnixSeconds, UserId, Verdicts, WriteError,
+    ChainError, Clock, DirectoryError, Disk, Engine, Heal, Imported, Leave, OpenError, ReadError, Refusal,
+    Status, UnixSeconds, UserId, Verdicts, WriteError,
 };
 use rstest::rstest;
 
@@ -108,6 +108,37 @@ fn a_bad_slot_above_the_mark_was_torn_by_power_loss() {
         let (engine, recovery) = image.open();
         assert_eq!(recovery.slots, Verdicts { good: 2, empty: 0, torn: 1 }, "byte {byte}");
         assert_eq!([ANA, BO, CARL].map(|user| engine.timeline(user).len()), [1, 0, 1]);
+    }
+}
+
+/// A power loss may take a leave and keep what was only possible after it.
+#[test]
+fn with_any_slot_gone_above_the_mark_the_next_snapshot_is_whole() {
+    let site = Site::new(NOON);
+    let (engine, _) = site.open();
+    engine.heal(ANA).unwrap();
+    site.clock.advance(3);
+    engine.leave(ANA).unwrap();
+    site.clock.advance(17);
+    engine.heal(ANA).unwrap();
+    let imported = engine.import(ANA, second(NOON + 5), second(NOON + 9));
+    assert_eq!(imported, Ok(Imported::Added));
+    let expected = |gone: u32| match gone {
+        0 => vec![left(NOON, NOON + 3), lapsed(NOON + 5, NOON + 9), live(NOON + 20, NOON + 27)],
+        1 => vec![lapsed(NOON, NOON + 5), lapsed(NOON + 5, NOON + 9), live(NOON + 20, NOON + 27)],
+        2 => vec![left(NOON, NOON + 3), lapsed(NOON + 5, NOON + 9)],
+        _ => vec![left(NOON, NOON + 3), live(NOON + 20, NOON + 27)],
+    };
+    for gone in 0..4 {
+        let lost = site.killed();
+        overwrite(&lost.segment(1), slot_at(gone), &[0; 24]);
+        let (engine, _) = lost.open();
+        assert_eq!(engine.timeline(ANA), expected(gone), "without slot {gone}");
+        engine.snapshot().unwrap();
+        drop(engine);
+        let (engine, recovery) = lost.open();
+        assert_eq!((recovery.snapshot, recovery.quarantined), (Some(1), vec![]), "without slot {gone}");
+        assert_eq!(engine.timeline(ANA), expected(gone), "without slot {gone}");
     }
 }
 

@@ -51,6 +51,11 @@ impl Closed {
         if self.0 & LEFT == 0 { ClosedEnd::Lapsed } else { ClosedEnd::Left }
     }
 
+    /// The same, over by `second`.
+    pub fn ended_by(self, second: UnixSeconds) -> Self {
+        Self::new(self.online_at(), self.offline_at().min(second), self.end())
+    }
+
     /// Whether its user left in this very second, so that a heal now reopens it.
     pub fn is_left_in(self, now: UnixSeconds) -> bool {
         self.end() == ClosedEnd::Left && self.offline_at() == now
@@ -111,13 +116,18 @@ impl Timeline {
         if capacity == 0 { 0 } else { 16 + 8 * capacity }
     }
 
-    /// Puts `session` where it belongs, unless there is one that opened in that second; says whether it did.
+    /// Puts `session` where it belongs, unless there is one that opened in that second; says whether it did. Of two that would
+    /// overlap, the earlier one ends when the later one opens.
     pub fn insert(&mut self, session: Closed) -> bool {
-        let at = self.0.binary_search_by_key(&session.online_at(), |known| known.online_at());
-        if let Err(at) = at {
-            self.0.insert(at, session);
+        let Err(at) = self.0.binary_search_by_key(&session.online_at(), |known| known.online_at()) else {
+            return false;
+        };
+        if let Some(before) = at.checked_sub(1) {
+            self.0[before] = self.0[before].ended_by(session.online_at());
         }
-        at.is_err()
+        let session = self.0.get(at).map_or(session, |after| session.ended_by(after.online_at()));
+        self.0.insert(at, session);
+        true
     }
 
     /// The last session that opened in `second` or before it, and the first that opened after it.
