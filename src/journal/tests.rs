@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use super::sync::Ticket;
 use super::*;
 use crate::time::{ManualClock, Ttl, UnixSeconds};
 use crate::user_id::UserId;
