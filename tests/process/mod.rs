@@ -95,6 +95,11 @@ impl Service {
         self.log = None;
     }
 
+    /// For whoever reads it to its end.
+    pub fn take_log(&mut self) -> BufReader<ChildStderr> {
+        self.log.take().unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
