@@ -9,7 +9,7 @@ use super::{Engine, WriteError};
 use crate::directory::{Directory, FileError, Numbered};
 use crate::durability::Durability;
 use crate::journal::{Journal, Kind, Refusal, SLOT_BYTES, Slot};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::UnixSeconds;
 use crate::user_id::UserId;
 
@@ -27,6 +27,8 @@ pub(super) struct Persistence {
     pub snapshots: Mutex<Snapshots>,
     /// The last one that this process took.
     pub last_taken: Mutex<Option<(UnixSeconds, SnapshotTaken)>>,
+    /// No session that the last snapshot found ended before this second; 0 before the first one.
+    pub oldest_end: AtomicU32,
     pub restart_grace: bool,
 }
 

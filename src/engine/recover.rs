@@ -238,6 +238,7 @@ impl Builder {
             forgotten: crate::sync::AtomicU64::new(forgotten),
             snapshots: Mutex::new(last_snapshot),
             last_taken: Mutex::default(),
+            oldest_end: crate::sync::AtomicU32::new(0),
             restart_grace: disk.restart_grace,
         });
         recovery.outage = engine.note_absence(alive);

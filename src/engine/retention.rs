@@ -33,6 +33,11 @@ impl Retention {
         }
         (excess > 0).then_some(excess)
     }
+
+    /// Whether a session that ended in `end` is not kept any longer.
+    pub fn is_too_old(self, end: UnixSeconds, now: UnixSeconds) -> bool {
+        self.seconds.is_some_and(|seconds| now.since(end) > seconds)
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use super::persist::Persistence;
 use super::roster::SHARDS;
+use super::timeline::Closed;
 use super::{Engine, Live};
 use crate::damage::ReadError;
 use crate::directory::{DirectoryId, FileError};
@@ -32,6 +33,7 @@ use crate::journal::{Refusal, SegmentFile};
 use crate::planted::{Planted, planted};
 use crate::snapshot::{self, Copied, Header, Snapshot, Writer};
 use crate::sync::Ordering;
+use crate::time::UnixSeconds;
 use crate::user_id::UserId;
 
 /// How long a snapshot waits for the next segment.
@@ -170,11 +172,12 @@ impl Engine {
 
     fn copy_shards(&self, persistence: &Persistence, writer: &mut Writer<'_>) -> Result<Duration, FileError> {
         let (mut copied, mut longest_hold) = (Copied::default(), Duration::ZERO);
+        let mut oldest_end = UnixSeconds::new(u32::MAX);
         let mut pace = Pace { written_to: persistence.journal.position() };
         for shard in 0..SHARDS {
             let start = Instant::now();
             copied.clear();
-            self.copy_shard(shard, &mut copied);
+            oldest_end = oldest_end.min(self.copy_shard(shard, &mut copied));
             longest_hold = longest_hold.max(start.elapsed());
             if copied.is_empty() {
                 continue;
@@ -182,24 +185,39 @@ impl Engine {
             writer.write_shard(u32::try_from(shard).unwrap_or(u32::MAX), &copied)?;
             std::thread::park_timeout(pace.rest(persistence.journal.position(), start.elapsed()));
         }
+        persistence.oldest_end.store(oldest_end.as_u32(), Ordering::Relaxed);
         Ok(longest_hold)
     }
 
-    fn copy_shard(&self, shard: usize, copied: &mut Copied) {
+    /// Whether a snapshot would find a session that is too old to keep. Nobody else looks at users who stay away.
+    pub(super) fn has_aged_sessions(&self) -> bool {
+        self.persistence.as_ref().is_some_and(|persistence| {
+            let oldest_end = UnixSeconds::new(persistence.oldest_end.load(Ordering::Relaxed));
+            self.figures().users > 0 && self.retention.is_too_old(oldest_end, self.clock.now())
+        })
+    }
+
+    /// Gives the second in which the first of the sessions ended or will end.
+    fn copy_shard(&self, shard: usize, copied: &mut Copied) -> UnixSeconds {
         let now = self.clock.now();
         let mut gone: Vec<UserId> = Vec::new();
+        let mut oldest_end = UnixSeconds::new(u32::MAX);
         self.roster.walk(shard, |user, known| {
             self.retain(known, now);
             if known.is_empty() {
                 gone.push(user);
                 return;
             }
-            let live = known.live.load().map_or(0, Live::pack);
-            copied.push(user, live, known.closed.words());
+            let live = known.live.load();
+            let first = known.closed.iter().next().map(Closed::offline_at);
+            oldest_end =
+                first.or(live.map(|live| live.deadline)).map_or(oldest_end, |end| oldest_end.min(end));
+            copied.push(user, live.map_or(0, Live::pack), known.closed.words());
         });
         for user in gone {
             self.remove_if_empty(user);
         }
+        oldest_end
     }
 
     /// A user of whom retention has left nothing is not known any more.

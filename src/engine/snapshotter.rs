@@ -2,7 +2,7 @@
 //!
 //! | when | |
 //! |---|---|
-//! | the interval has passed, and something has been written since the last one | |
+//! | the interval has passed, and something has been written since the last one | or something has grown too old to keep |
 //! | so much of the journal would have to be replayed | a restart shall not take for ever |
 //! | there is no room for another segment of the journal | what a snapshot makes needless is room |
 //! | a sync has failed | writes are refused until everything has been written to new files |
@@ -147,10 +147,11 @@ impl Work {
         let written = self.engine.journal_bytes_since_snapshot();
         let is_pressing = self.engine.is_short_of_room()
             && (self.engine.refusal() == Some(Refusal::NoRoom) || self.last.elapsed() >= SHORT_PAUSE);
-        written > 0
-            && (is_pressing
-                || written >= self.plan.journal_bytes
-                || self.last.elapsed() >= self.plan.interval)
+        let is_time = self.last.elapsed() >= self.plan.interval;
+        if written == 0 {
+            return is_time && self.engine.has_aged_sessions();
+        }
+        is_pressing || is_time || written >= self.plan.journal_bytes
     }
 }
 
@@ -200,6 +201,30 @@ mod tests {
         heal(&work, 2);
         work.plan.interval = DAY;
         assert!(!takes_one(&mut work, false), "the interval has not passed");
+    }
+
+    /// On a service that is idle nobody else looks at those who stay away.
+    #[test]
+    fn what_has_grown_too_old_makes_one_due_though_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(1_638_360_000)));
+        let disk =
+            Disk { segment_bytes: 16 << 10, durability: Durability::Process, ..Disk::at(folder.path()) };
+        let (engine, _) = Engine::builder().retain_seconds(60).clock(clock.clone()).open(disk).unwrap();
+        let plan = SnapshotPlan { interval: Duration::ZERO, journal_bytes: GIB };
+        let engine = Arc::new(engine);
+        let mut work =
+            Work { engine: Arc::clone(&engine), plan, last: Instant::now(), failures: 0, retry_at: None };
+        heal(&work, 1);
+        assert!(takes_one(&mut work, false));
+        clock.advance(8);
+        engine.sweep();
+        clock.advance(59);
+        assert!(!takes_one(&mut work, false), "it ended just a minute ago");
+        clock.advance(1);
+        assert!(takes_one(&mut work, false));
+        assert_eq!(engine.figures().users, 0);
+        assert!(!takes_one(&mut work, false), "there is nobody left");
     }
 
     #[test]
