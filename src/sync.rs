@@ -25,8 +25,6 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Orderin
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex};
 #[cfg(shuttle)]
-pub(crate) use shuttle::thread;
-#[cfg(shuttle)]
 pub(crate) use std::sync::PoisonError;
 #[cfg(shuttle)]
 pub(crate) use time::{Instant, look_again};
@@ -144,6 +142,83 @@ mod queue {
 
         pub fn pop(&self) -> Option<T> {
             self.0.lock().expect("no thread panics under the checker").pop_front()
+        }
+    }
+}
+
+/// The checker's own `park` may return at any time, and a wake-up that is lost would not show.
+#[cfg(shuttle)]
+pub(crate) mod thread {
+    use super::{Condvar, Mutex, PoisonError};
+    use std::cell::RefCell;
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Token {
+        is_there: Mutex<bool>,
+        given: Condvar,
+    }
+
+    shuttle::thread_local! {
+        static TOKEN: RefCell<Arc<Token>> = RefCell::default();
+    }
+
+    #[derive(Clone)]
+    pub(crate) struct Thread(Arc<Token>);
+
+    impl Thread {
+        pub fn unpark(&self) {
+            *self.0.is_there.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.0.given.notify_one();
+        }
+    }
+
+    /// Only in a thread of this [`Builder`].
+    pub(crate) fn park_timeout(_: Duration) {
+        let token = TOKEN.with(|token| Arc::clone(&token.borrow()));
+        let mut is_there = token.is_there.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_there {
+            is_there = token.given.wait(is_there).unwrap_or_else(PoisonError::into_inner);
+        }
+        *is_there = false;
+    }
+
+    pub(crate) struct Builder(shuttle::thread::Builder);
+
+    impl Builder {
+        pub fn new() -> Self {
+            Self(shuttle::thread::Builder::new())
+        }
+
+        pub fn name(self, name: String) -> Self {
+            Self(self.0.name(name))
+        }
+
+        pub fn spawn(self, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+            let token = Arc::new(Token::default());
+            let thread = Thread(Arc::clone(&token));
+            let running = self.0.spawn(move || {
+                TOKEN.with(|own| *own.borrow_mut() = token);
+                run();
+            })?;
+            Ok(JoinHandle { running, thread })
+        }
+    }
+
+    pub(crate) struct JoinHandle<T> {
+        running: shuttle::thread::JoinHandle<T>,
+        thread: Thread,
+    }
+
+    impl<T> JoinHandle<T> {
+        pub fn thread(&self) -> &Thread {
+            &self.thread
+        }
+
+        pub fn join(self) -> std::thread::Result<T> {
+            self.running.join()
         }
     }
 }

@@ -132,9 +132,11 @@ impl Journal {
     /// Whether the promise has been kept; `None` while that is open.
     pub fn outcome(&self, ticket: Ticket) -> Option<Result<(), Refusal>> {
         let syncs = &self.state.syncs;
+        // Looked at first, as it is set last: else a sync that succeeds between the two looks would count as failed.
+        let has_ended = syncs.ended.load(Ordering::SeqCst) >= ticket.0;
         if syncs.succeeded.load(Ordering::SeqCst) >= ticket.0 {
             Some(Ok(()))
-        } else if syncs.ended.load(Ordering::SeqCst) >= ticket.0 {
+        } else if has_ended {
             Some(Err(Refusal::SyncFailed))
         } else {
             // Whoever waits for a disk that hangs is told so, and can ask again elsewhere or later.
@@ -202,13 +204,15 @@ pub(super) struct Syncer {
     state: Arc<State>,
     /// From the oldest not yet let go to the one in service.
     held: VecDeque<Held>,
+    /// Slots in the segments that were let go.
+    let_go: u64,
     /// The segment in service and its slots, as of the last sync.
     position: (u64, u32),
 }
 
 impl Syncer {
     pub fn new(state: Arc<State>, first: Arc<Segment>) -> Self {
-        Self { state, held: VecDeque::from([Held::new(first)]), position: (0, 0) }
+        Self { state, held: VecDeque::from([Held::new(first)]), let_go: 0, position: (0, 0) }
     }
 
     /// Until the journal is dropped.
@@ -341,12 +345,13 @@ impl Syncer {
             .filter(|last| last.segment.number < current)
             .and_then(|last| last.segment.next().cloned())
         {
-            if let Some(last) = self.held.back() {
-                let mut counted = self.state.counted.lock().unwrap_or_else(PoisonError::into_inner);
-                *counted = (next.number, counted.1 + u64::from(last.segment.reserved()));
-            }
             self.held.push_back(Held::new(next));
         }
+        let Some(current) = self.held.back().map(|held| held.segment.number) else { return };
+        // Not what is reserved: while a segment is being sealed that is too much.
+        let committed = |held: &Held| u64::from(held.segment.committed_from(held.synced));
+        let sealed: u64 = self.held.iter().take(self.held.len() - 1).map(committed).sum();
+        *self.state.counted.lock().unwrap_or_else(PoisonError::into_inner) = (current, self.let_go + sealed);
     }
 
     /// Unmaps segments that are sealed, committed and synced, and that no writer looks at any more. Also in `process`, where
@@ -375,6 +380,7 @@ impl Syncer {
             if Arc::strong_count(&self.held[0].segment) > 1 {
                 return;
             }
+            self.let_go += u64::from(self.held[0].segment.reserved());
             self.held.pop_front();
         }
     }
