@@ -336,16 +336,24 @@ fn sync_folder(path: &Path) -> Result<(), FileError> {
         .map_err(FileError::while_doing("sync", path))
 }
 
-/// The first name in `folder` that is free.
+/// `name` in `folder`, and then with a number after it: `.2`, `.3` …
+fn numbered(folder: &Path, name: &std::ffi::OsStr) -> impl Iterator<Item = PathBuf> {
+    let with = move |number: u64| {
+        let mut numbered = OsString::from(name);
+        numbered.push(format!(".{number}"));
+        folder.join(numbered)
+    };
+    std::iter::once(folder.join(name)).chain((2..).map(with))
+}
+
+/// The first of these names that is free.
 fn unused(folder: &Path, name: &std::ffi::OsStr) -> Result<PathBuf, FileError> {
     let mut path = folder.join(name);
-    for number in 2_u64.. {
+    for there in numbered(folder, name) {
+        path = there;
         if !is_taken(&path)? {
             break;
         }
-        let mut numbered = OsString::from(name);
-        numbered.push(format!(".{number}"));
-        path = folder.join(numbered);
     }
     Ok(path)
 }

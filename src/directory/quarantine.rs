@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::name::TEMPORARY;
-use super::{Directory, FileError, QUARANTINE, create_folder, identity, is_taken, sync_folder, unused};
+use super::{
+    Directory, FileError, QUARANTINE, create_folder, identity, is_taken, numbered, sync_folder, unused,
+};
+use crate::calls;
 
 /// Bytes copied and compared at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -79,7 +82,7 @@ impl<'a> Quarantine<'a> {
         }
         before_name()?;
         let aside = unused(&self.folder, name)?;
-        fs::rename(&temporary, &aside).map_err(FileError::while_doing("rename", &temporary))?;
+        calls::rename(&temporary, &aside).map_err(FileError::while_doing("rename", &temporary))?;
         sync_folder(&self.folder)?;
         Ok(aside)
     }
@@ -101,17 +104,13 @@ impl<'a> Quarantine<'a> {
 
     /// A file of that name, or with a number after it, that has the same bytes.
     fn same(&self, path: &Path, name: &std::ffi::OsStr) -> Result<Option<PathBuf>, FileError> {
-        let mut there = self.folder.join(name);
-        for number in 2_u64.. {
+        for there in numbered(&self.folder, name) {
             if !is_taken(&there)? {
                 break;
             }
             if fs::symlink_metadata(&there).is_ok_and(|there| there.is_file()) && is_same(path, &there)? {
                 return Ok(Some(there));
             }
-            let mut numbered = name.to_owned();
-            numbered.push(format!(".{number}"));
-            there = self.folder.join(numbered);
         }
         Ok(None)
     }
@@ -130,7 +129,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
     let mut piece = vec![0; PIECE_BYTES];
     let copied = loop {
         match source.read(&mut piece).map_err(FileError::while_doing("read", from))? {
-            0 => break copy.sync_all().map_err(FileError::while_doing("sync", to)),
+            0 => break calls::sync_file(&copy).map_err(FileError::while_doing("sync", to)),
             bytes => {
                 if let Err(error) = copy.write_all(&piece[..bytes]) {
                     break Err(FileError::while_doing("write", to)(error));
@@ -140,7 +139,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
     };
     if copied.is_err() {
         // On a full disk half a copy only takes the room. If this fails, the next repair overwrites it.
-        let _ = fs::remove_file(to);
+        let _ = calls::remove(to);
     }
     copied
 }

@@ -112,7 +112,7 @@ impl SegmentFile {
     /// The file cannot be read, or ends before its first slot.
     pub fn open_with(path: &Path, header: Header) -> Result<(Self, u64), ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
+        let file = calls::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         let mut marks = [0; PAGE];
         file.read_exact_at(&mut marks, PAGE as u64).map_err(io)?;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -11,6 +11,7 @@ use super::RepairError;
 use super::mend::{Mend, Patch, Work};
 use super::plan::Plan;
 use super::survey::{Segment, Survey};
+use crate::calls;
 use crate::directory::{Directory, FileError, Name, Quarantine};
 use crate::journal::{self, Mark, MarkFound, SLOT_BYTES, SLOTS_AT, Slot, write_segment};
 use crate::snapshot::Writer;
@@ -127,7 +128,7 @@ impl Worker<'_> {
     }
 
     fn sync(&self, file: &File, path: &Path) -> Result<(), RepairError> {
-        file.sync_all().map_err(FileError::while_doing("sync", path))?;
+        calls::sync_file(file).map_err(FileError::while_doing("sync", path))?;
         self.steps.next()
     }
 
@@ -171,5 +172,5 @@ fn mark(file: &File, segment: &Segment, work: &Patch) -> Result<(), FileError> {
 }
 
 fn write_at(file: &File, path: &Path, bytes: &[u8], at: u64) -> Result<(), FileError> {
-    file.write_all_at(bytes, at).map_err(FileError::while_doing("write", path))
+    calls::write_at(file, bytes, at).map_err(FileError::while_doing("write", path))
 }
