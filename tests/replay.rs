@@ -217,8 +217,9 @@ impl Run {
             }
             Step::Kill(pause) => {
                 self.site = with(self.site.killed(), self.plain.settings);
-                // The journal's thread stamps once in a second that really passes.
-                self.site.segments().iter().for_each(|path| set_alive(path, self.plain.now));
+                // The journal's thread stamps once in a second that really passes, and never a segment of an earlier start:
+                // what is over by the rules of then would be judged as of the second in it.
+                self.site.segments().last().into_iter().for_each(|path| set_alive(path, self.plain.now));
                 self.engine = None;
                 self.reopen(pause, self.plain.settings)?;
             }
