@@ -24,6 +24,7 @@ mod app;
 mod body;
 mod bulk;
 mod connection;
+mod cursor;
 mod dispatch;
 mod error;
 mod first_request;
