@@ -401,6 +401,49 @@ fn the_system_calls_come_in_the_order_on_which_everything_rests() {
     assert_eq!(acknowledged_after_a_sync(&calls), 401);
 }
 
+/// A disk that cannot read a file says nothing about what is in it. A start that took it for damaged would put it aside, and a
+/// repair would replace it.
+#[test]
+fn a_file_that_the_disk_cannot_read_is_not_taken_for_a_damaged_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = start(folder.path(), "always", None);
+    let address = service.listening();
+    let mut client = Client::connect(address);
+    (1..=200).for_each(|id| assert_eq!(heal_patiently(&mut client, id), 0));
+    assert_eq!(take_snapshot(address).unwrap(), "200");
+    (201..=400).for_each(|id| assert_eq!(heal_patiently(&mut client, id), 0));
+    service.kill();
+
+    let files = || {
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = names.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    let directory = folder.path().to_str().unwrap();
+    let commands: [&[&str]; 4] = [
+        &["verify", directory],
+        &["repair", directory],
+        &["repair", "--apply", directory],
+        &["serve", "--data-dir", directory, "--listen", "127.0.0.1:0"],
+    ];
+    let mut refused = 0;
+    for (_, path) in before.iter().filter(|(bytes, _)| !bytes.is_empty()) {
+        for arguments in commands {
+            let mut command = strace(Path::new("/dev/null"), "pread64");
+            command.args(["-e", "inject=pread64:error=EIO:when=1+", "-P"]).arg(path);
+            let done = command.arg(process::BINARY).args(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+            assert_eq!(done.status.code(), Some(IO), "{} {arguments:?}: {said}", path.display());
+            assert!(said.contains(path.file_name().unwrap().to_str().unwrap()), "{arguments:?}: {said}");
+            refused += 1;
+        }
+        assert!(files() == before, "{}: something has changed", path.display());
+    }
+    assert!(refused >= 4 * 3, "a snapshot and two segments at least");
+}
+
 /// How many heals were acknowledged, each after a sync of the journal that had begun after the heal had come.
 fn acknowledged_after_a_sync(calls: &[Logged]) -> usize {
     let mut acknowledged = 0;
