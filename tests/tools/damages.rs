@@ -194,6 +194,18 @@ const ROWS: &[Row] = &[
         lost: NOBODY,
     },
     Row {
+        what: "every header, and the last segment with slots is cut within it",
+        damage: |path| {
+            for file in files(path, ".seg") {
+                flip(&file, 40);
+            }
+            change(&segment(path, 2), |bytes| bytes.truncate(3_000));
+        },
+        is_refused: true,
+        loss: writes(341),
+        lost: 343..USERS + 1,
+    },
+    Row {
         what: "the newest snapshot's header, and the journal before it is missing",
         damage: |path| {
             flip(&snapshot(path, 1), 20);
