@@ -197,7 +197,7 @@ impl Engine {
         })
     }
 
-    /// Gives the second in which the first of the sessions ended or will end.
+    /// Gives the second in which the first of the sessions ended, or the last in which a heal could still extend it.
     fn copy_shard(&self, shard: usize, copied: &mut Copied) -> UnixSeconds {
         let now = self.clock.now();
         let mut gone: Vec<UserId> = Vec::new();
@@ -210,8 +210,9 @@ impl Engine {
             }
             let live = known.live.load();
             let first = known.closed.iter().next().map(Closed::offline_at);
-            oldest_end =
-                first.or(live.map(|live| live.deadline)).map_or(oldest_end, |end| oldest_end.min(end));
+            oldest_end = first
+                .or(live.map(|live| self.due(live).minus(1)))
+                .map_or(oldest_end, |end| oldest_end.min(end));
             copied.push(user, live.map_or(0, Live::pack), known.closed.words());
         });
         for user in gone {
