@@ -147,7 +147,7 @@ impl Events {
     /// [`Overrun`] if some of it is not held any more.
     pub fn read(&self, after: u64, most: usize, into: &mut Vec<Event>) -> Result<(), Overrun> {
         let last = self.tail().min(after.saturating_add(most as u64));
-        for sequence in after + 1..=last {
+        for sequence in after.saturating_add(1)..=last {
             match self.see(sequence) {
                 Seen::Event(event) => into.push(event),
                 Seen::NotYet => break,

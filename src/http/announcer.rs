@@ -118,7 +118,7 @@ impl Announcer {
     }
 
     /// Tells what is new.
-    fn look(&self, events: &Events) {
+    pub(super) fn look(&self, events: &Events) {
         if self.look_again.swap(false, Ordering::AcqRel) {
             self.news.notify_waiters();
         }

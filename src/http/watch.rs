@@ -331,3 +331,43 @@ impl HttpBody for Watch {
         self.get_mut().poll_next(cx).map(|text| text.map(|text| Ok(Frame::data(text))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::http::app::Counting;
+
+    async fn next(watch: &mut Watch) -> String {
+        let frame = watch.frame().await.expect("it has not ended").expect("it cannot fail");
+        String::from_utf8(frame.into_data().expect("there are no trailers").to_vec()).expect("text")
+    }
+
+    /// Proxies cut what is silent; and whoever follows a few users only must not fall behind what is held while nothing becomes
+    /// of them.
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_stream_says_every_15_seconds_how_far_its_silence_reaches() {
+        let engine = Arc::new(Engine::builder().events_held(100).build());
+        let app = Arc::new(App::new(&Settings::default(), Arc::default(), Counting::On));
+        app.serve(Arc::clone(&engine), None);
+        let reader = Reader::new(&app, IdFormat::Number);
+        let feed = Feed { ids: Some(vec![UserId::new(7)]), format: IdFormat::Number, position: 0 };
+        let mut watch = Watch::new(reader, &app, Arc::clone(&engine), feed, b"first".to_vec());
+        let (start, generation) = (Instant::now(), engine.events().expect("it holds some").generation());
+
+        assert_eq!(next(&mut watch).await, "first");
+        for (seconds, sequence) in [(15, 0), (30, 3), (45, 3)] {
+            assert_eq!(next(&mut watch).await, format!(":\nid: e{generation:x}-{sequence:x}\n\n"));
+            assert_eq!(start.elapsed().as_secs(), seconds);
+            if seconds == 15 {
+                for id in 1..=3 {
+                    engine.heal(UserId::new(id)).expect("there is room");
+                }
+                app.announcer.look(engine.events().expect("it holds some"));
+            }
+        }
+    }
+}
