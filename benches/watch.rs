@@ -89,7 +89,9 @@ fn measure(kind: Kind) -> f64 {
         let cpu = server.cpu();
         let healed = heal(server.address, RUN).await;
         let cpu = (server.cpu() - cpu) * 1e6 / healed as f64;
-        followers.iter().for_each(|follower| assert!(!follower.is_finished(), "a follower was closed"));
+        for follower in &followers {
+            assert!(!follower.is_finished(), "a follower was closed");
+        }
         cpu
     })
 }

@@ -258,6 +258,7 @@ impl Engine {
 }
 
 #[cfg(all(test, not(shuttle)))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 mod tests {
     use std::sync::atomic::AtomicBool;
 
@@ -363,7 +364,9 @@ mod tests {
                 .collect();
             scope.spawn(read);
             scope.spawn(read);
-            publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+            for publisher in publishers {
+                assert!(publisher.join().is_ok());
+            }
             is_over.store(true, Ordering::SeqCst);
         });
         assert_eq!(events.tail(), 3 * (ROUNDS - 1));
@@ -372,6 +375,7 @@ mod tests {
 
 /// Under the checker that tries interleavings.
 #[cfg(all(test, shuttle))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 mod interleavings {
     use std::sync::Arc;
 
@@ -412,7 +416,9 @@ mod interleavings {
                 (at, seen)
             }
         });
-        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
         let (mut at, mut seen) = reader.join().unwrap();
         // Nobody writes any more: whoever is not overrun reads to the end.
         let total = 2 * u64::from(EACH);

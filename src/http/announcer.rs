@@ -112,6 +112,11 @@ impl Announcer {
         self.news.notify_waiters();
     }
 
+    /// Nobody reads any more.
+    fn forget(&self) {
+        self.tell(Vec::new(), self.told().up_to);
+    }
+
     /// Goes on from here: what was told before is forgotten.
     fn begin(&self, events: &Events) {
         self.tell(Vec::new(), events.tail());
@@ -218,7 +223,9 @@ fn run(app: &App) {
         // Readers need an engine that holds events.
         let events = app.served().ok().and_then(|served| served.engine.events());
         let (Some(events), true) = (events, announcer.readers.load(Ordering::Acquire) > 0) else {
-            is_idle = true;
+            if !std::mem::replace(&mut is_idle, true) {
+                announcer.forget();
+            }
             std::thread::park();
             continue;
         };

@@ -251,26 +251,21 @@ impl Watch {
 
     /// Reads the ring, up to `until` at most.
     fn read_on(&mut self, until: u64) -> Step {
-        let Some(events) = self.engine.events() else { return Step::Nothing };
-        let most = usize::try_from(until - self.feed.position).unwrap_or(usize::MAX).min(TURN_EVENTS);
         let mut read = std::mem::take(&mut self.read);
         read.clear();
-        let step = match events.read(self.feed.position, most, &mut read) {
-            Err(Overrun) => {
-                self.app.metrics.watch_lagged.increment(1);
-                Step::End(LAGGED)
-            }
-            Ok(()) => match read.last() {
-                Some(last) => {
-                    self.feed.position = last.sequence;
-                    self.write(&read)
-                }
-                // The next one is under way.
-                None => {
-                    self.app.announcer.look_again();
-                    Step::Nothing
-                }
-            },
+        let most = usize::try_from(until - self.feed.position).unwrap_or(usize::MAX).min(TURN_EVENTS);
+        let held =
+            self.engine.events().map_or(Ok(()), |events| events.read(self.feed.position, most, &mut read));
+        let step = if held == Err(Overrun) {
+            self.app.metrics.watch_lagged.increment(1);
+            Step::End(LAGGED)
+        } else if let Some(last) = read.last() {
+            self.feed.position = last.sequence;
+            self.write(&read)
+        } else {
+            // The next one is under way.
+            self.app.announcer.look_again();
+            Step::Nothing
         };
         self.read = read;
         step
