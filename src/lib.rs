@@ -84,10 +84,11 @@ pub use damage::{Damage, Flaw, Part, ReadError};
 pub use directory::{DirectoryError, DirectoryId, FileError, FileSystem, Holder};
 pub use durability::Durability;
 pub use engine::{
-    Beginning, Builder, ChainError, Disk, DiskState, Engine, Figures, Heal, Imported, JournalState, Leave,
-    Mark, OpenError, Profile, Progress, Recovery, Rejection, SegmentFacts, SegmentFound, SnapshotError,
-    SnapshotFacts, SnapshotFound, SnapshotPlan, SnapshotTaken, Snapshotter, SnapshotterReport, SweepFault,
-    Sweeper, SweeperReport, Swept, Verification, WriteError, verify,
+    Beginning, Builder, ChainError, Disk, DiskState, Engine, Extract, Figures, Heal, History, Imported,
+    JournalState, Leave, Mark, OpenError, Order, Profile, Progress, Recovery, Rejection, SegmentFacts,
+    SegmentFound, SnapshotError, SnapshotFacts, SnapshotFound, SnapshotPlan, SnapshotTaken, Snapshotter,
+    SnapshotterReport, SweepFault, Sweeper, SweeperReport, Swept, UserStats, Verification, WriteError,
+    verify,
 };
 pub use inspect::{
     Piece, Place, SegmentHead, SegmentTotals, SnapshotFooter, SnapshotHead, SnapshotTotals, inspect,

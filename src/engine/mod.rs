@@ -26,6 +26,7 @@ mod chain;
 mod exhaustive;
 mod figures;
 mod fold;
+mod history;
 mod import;
 mod live;
 mod loaded;
@@ -56,6 +57,7 @@ use crate::user_id::UserId;
 
 pub use builder::Builder;
 pub use figures::Figures;
+pub use history::{Extract, History, Order, UserStats};
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
 pub(crate) use merge::{Merge, MergeError, Merged};

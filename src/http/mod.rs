@@ -31,6 +31,7 @@ mod first_request;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod heads;
+mod history;
 #[cfg(test)]
 mod hung_tests;
 mod ids;
@@ -48,6 +49,7 @@ mod socket;
 mod stats;
 mod status;
 mod transfer;
+mod uptime;
 mod user;
 mod waiters;
 mod worker;

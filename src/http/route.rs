@@ -12,6 +12,8 @@ pub(super) enum Route {
     CheckupMany,
     LeaveMany,
     User,
+    UserHistory,
+    UserStats,
     Online,
     Status,
     Export,
@@ -30,7 +32,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -38,6 +40,8 @@ impl Route {
         Self::CheckupMany,
         Self::LeaveMany,
         Self::User,
+        Self::UserHistory,
+        Self::UserStats,
         Self::Online,
         Self::Status,
         Self::Export,
@@ -61,6 +65,8 @@ impl Route {
             Self::CheckupMany => "/v1/checkup",
             Self::LeaveMany => "/v1/leave",
             Self::User => "/v1/users/{user_id}",
+            Self::UserHistory => "/v1/users/{user_id}/history",
+            Self::UserStats => "/v1/users/{user_id}/stats",
             Self::Online => "/v1/online",
             Self::Status => "/v1/status",
             Self::Export => "/v1/export",
@@ -77,20 +83,23 @@ impl Route {
 
     /// That of a path.
     pub fn of(path: &str) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|route| match route.path().strip_suffix("/{user_id}") {
-                Some(start) => match path.strip_prefix(start) {
-                    // The original three say what is missing.
-                    Some("") => *route != Self::User,
-                    Some(rest) => rest
-                        .strip_prefix('/')
-                        .is_some_and(|id| !id.strip_suffix('/').unwrap_or(id).contains('/')),
-                    None => false,
-                },
-                None => path == route.path(),
-            })
-            .unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|route| route.serves(path)).unwrap_or(Self::Other)
+    }
+
+    fn serves(self, path: &str) -> bool {
+        let Some((start, rest)) = self.path().split_once("/{") else { return path == self.path() };
+        let Some((_, end)) = rest.split_once('}') else { return false };
+        // The original three take one slash behind the id, and say what is missing.
+        let is_original = matches!(self, Self::Heal | Self::Checkup | Self::HeartRhythm);
+        let Some(rest) = path.strip_prefix(start) else { return false };
+        if is_original && rest.is_empty() {
+            return true;
+        }
+        let Some(value) = rest.strip_prefix('/').and_then(|rest| rest.strip_suffix(end)) else {
+            return false;
+        };
+        let value = if is_original { value.strip_suffix('/').unwrap_or(value) } else { value };
+        (is_original || !value.is_empty()) && !value.contains('/')
     }
 
     /// The methods it takes, and the statuses it may be answered with: the series that are there from the start. Should
@@ -106,7 +115,9 @@ impl Route {
             Self::Checkup | Self::HeartRhythm => (&[Get, Head], ORIGINAL),
             Self::HealMany | Self::CheckupMany | Self::LeaveMany | Self::Import => (&[Post], MANY),
             Self::User => (&[Get, Head, Delete], &["200", "400", "404", "500", "503"]),
-            Self::Online | Self::Status | Self::Export => (&[Get, Head], READ),
+            Self::UserHistory | Self::UserStats | Self::Online | Self::Status | Self::Export => {
+                (&[Get, Head], READ)
+            }
             Self::Snapshot => (&[Post], &["200", "400", "409", "500", "501", "503"]),
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
             Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi => (&[Get, Head], FIXED),
@@ -201,7 +212,12 @@ mod tests {
             ("/v1/heal", Route::HealMany),
             ("/v1/heal/", Route::Other),
             ("/v1/users/-5", Route::User),
-            ("/v1/users/1/history", Route::Other),
+            ("/v1/users/1/history", Route::UserHistory),
+            ("/v1/users/-5/stats", Route::UserStats),
+            ("/v1/users//stats", Route::Other),
+            ("/v1/users/1/2/stats", Route::Other),
+            ("/v1/users/1/", Route::Other),
+            ("/v1/users/", Route::Other),
             ("/metrics", Route::Metrics),
             ("/favicon.ico", Route::Other),
             ("other", Route::Other),

@@ -15,7 +15,7 @@ use super::error::{Error, JSON, Refused};
 use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, openapi, status, transfer, user};
+use super::{admin, bulk, history, openapi, status, transfer, uptime, user};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsA
         .route(Route::CheckupMany.path(), post(bulk::checkup))
         .route(Route::LeaveMany.path(), post(bulk::leave))
         .route(Route::User.path(), get(user::profile).delete(user::forget))
+        .route(Route::UserHistory.path(), get(history::history))
+        .route(Route::UserStats.path(), get(uptime::uptime))
         .route(Route::Online.path(), get(admin::online))
         .route(Route::Status.path(), get(status::status))
         .route(Route::Export.path(), get(transfer::export))
