@@ -10,14 +10,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as HttpBody, Incoming};
+use hyper::header::ACCEPT_ENCODING;
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response};
 use tower::ServiceExt;
 
 use super::body::{self, Body};
+use super::compression;
 use super::error::Error;
 use super::route::{Route, Verb};
-use super::seed::{self, Match};
+use super::seed::{self, Ask, Match};
 use super::socket::Socket;
 use super::worker::{Scope, Worker};
 
@@ -58,14 +60,15 @@ impl Service<Request<Incoming>> for Dispatch {
         // the catch and back was a tenth of what a heal cost.
         let mut answer = None;
         match catch_unwind(AssertUnwindSafe(|| self.answer_now(&mut request, &mut answer))) {
-            Ok(()) if answer.is_none() => Answer::Later(self.answer_later(request)),
-            Ok(()) => Answer::Now(answer),
+            Ok(()) if answer.is_none() => return Answer::Later(self.answer_later(request)),
+            Ok(()) => {}
             Err(panic) => {
                 let response = after_panic(&*panic);
                 self.served(Route::of(request.uri().path()), &request, &response);
-                Answer::Now(Some(response))
+                answer = Some(response);
             }
         }
+        Answer::Now(answer)
     }
 }
 
@@ -79,6 +82,8 @@ impl Dispatch {
         let route = match self.worker.match_request(request) {
             // Later: this thread has other connections to serve until the disk has answered.
             Match::Ask(ask) if self.worker.must_wait(ask) => return,
+            // Whoever takes it compressed may have to be given it in pieces.
+            Match::Ask(Ask::HeartRhythm(_)) if request.headers().contains_key(ACCEPT_ENCODING) => return,
             Match::Ask(ask) => {
                 *answer = Some(self.worker.answer(ask, std::mem::take(request.headers_mut())));
                 ask.route()
@@ -150,10 +155,22 @@ impl Worker {
             Match::Ask(ask) => {
                 let (parts, body) = request.into_parts();
                 match body::read(body, self.app.body_limits).await {
-                    Ok(_ignored) => self.answer_in_time(ask, parts.headers).await,
+                    Ok(_ignored) => self.answer_well(ask, parts.headers).await,
                     Err(error) => Error::from(error).into_response_with(parts.headers),
                 }
             }
+        }
+    }
+}
+
+impl Worker {
+    /// In its time, and compressed if it is long and that was asked for.
+    async fn answer_well(&self, ask: Ask, headers: HeaderMap) -> Response<Body> {
+        let accepts = matches!(ask, Ask::HeartRhythm(_)).then(|| compression::accepts(&headers)).flatten();
+        let answer = self.answer_in_time(ask, headers).await;
+        match accepts {
+            Some(accepts) => compression::compress(accepts, answer).await,
+            None => answer,
         }
     }
 }

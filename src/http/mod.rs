@@ -8,7 +8,9 @@
 //!   socket      our timeouts; gathers responses
 //!   dispatch    request → response; catches panics
 //!   seed        the original three endpoints, by hand
-//!   routes      everything else, on axum: bulk, one user, export and import (transfer), health and orders (admin), status
+//!   routes      everything else, on axum: bulk, one user (user, history, uptime), export and import (transfer), health and
+//!               orders (admin), status
+//!   compression long answers, when asked
 //!   route       the paths there are, as metrics name them
 //!   waiters     who waits for the disk
 //!   publish     what the workers (stats) and the engine have counted, into metrics
@@ -23,6 +25,7 @@ mod always_tests;
 mod app;
 mod body;
 mod bulk;
+mod compression;
 mod connection;
 mod cursor;
 mod dispatch;

@@ -15,7 +15,7 @@ use super::error::{Error, JSON, Refused};
 use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, history, openapi, status, transfer, uptime, user};
+use super::{admin, bulk, compression, history, openapi, status, transfer, uptime, user};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -35,7 +35,15 @@ impl Shared {
 }
 
 pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsAt) -> Router {
-    let routes = Router::new()
+    let routes = compression::layer(richer())
+        .route(Route::Openapi.path(), get(openapi::openapi))
+        .merge(observed(metrics));
+    finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
+}
+
+/// Everything on `/v1`.
+fn richer() -> Router<Shared> {
+    Router::new()
         .route(Route::HealMany.path(), post(bulk::heal))
         .route(Route::CheckupMany.path(), post(bulk::checkup))
         .route(Route::LeaveMany.path(), post(bulk::leave))
@@ -47,9 +55,6 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsA
         .route(Route::Export.path(), get(transfer::export))
         .route(Route::Import.path(), post(transfer::import))
         .route(Route::Snapshot.path(), post(admin::snapshot))
-        .route(Route::Openapi.path(), get(openapi::openapi))
-        .merge(observed(metrics));
-    finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
 }
 
 /// What is served where metrics have addresses of their own.
