@@ -17,6 +17,7 @@ use tower::ServiceExt;
 
 use super::body::{self, Body};
 use super::compression;
+use super::cors::{self, Grant};
 use super::error::Error;
 use super::route::{Route, Verb};
 use super::seed::{self, Ask, Match};
@@ -59,14 +60,18 @@ impl Service<Request<Incoming>> for Dispatch {
         // The request stays where it is and the answer is written in place: each is some 200 bytes, and moving them through
         // the catch and back was a tenth of what a heal cost.
         let mut answer = None;
+        let grant = self.worker.grant(&request);
         match catch_unwind(AssertUnwindSafe(|| self.answer_now(&mut request, &mut answer))) {
-            Ok(()) if answer.is_none() => return Answer::Later(self.answer_later(request)),
+            Ok(()) if answer.is_none() => return Answer::Later(self.answer_later(request, grant)),
             Ok(()) => {}
             Err(panic) => {
                 let response = after_panic(&*panic);
                 self.served(Route::of(request.uri().path()), &request, &response);
                 answer = Some(response);
             }
+        }
+        if let (Some(grant), Some(response)) = (grant, &mut answer) {
+            grant.write(response.headers_mut());
         }
         Answer::Now(answer)
     }
@@ -88,6 +93,10 @@ impl Dispatch {
                 *answer = Some(self.worker.answer(ask, std::mem::take(request.headers_mut())));
                 ask.route()
             }
+            Match::Preflight(route) => {
+                *answer = Some(cors::permit(route));
+                route
+            }
             Match::Refused(error, allow) => {
                 *answer = Some(self.worker.refuse(request, error, allow));
                 Route::of(request.uri().path())
@@ -105,7 +114,7 @@ impl Dispatch {
         self.worker.stats.answered(route, Verb::of(request.method()), response.status());
     }
 
-    fn answer_later(&self, request: Request<Incoming>) -> Later {
+    fn answer_later(&self, request: Request<Incoming>, grant: Option<Grant>) -> Later {
         let is_complete = request.body().is_end_stream();
         let (route, verb) = (Route::of(request.uri().path()), Verb::of(request.method()));
         self.socket.serving(route);
@@ -121,7 +130,10 @@ impl Dispatch {
             worker.answer_with_body(request).await
         }));
         Box::pin(async move {
-            let response = answer.await;
+            let mut response = answer.await;
+            if let Some(grant) = grant {
+                grant.write(response.headers_mut());
+            }
             socket.answered(!is_complete);
             stats.answered(route, verb, response.status());
             response.map(|body| body.holding(in_flight))
@@ -137,7 +149,19 @@ impl Worker {
             return seed::check_host(request)
                 .map_or_else(|error| Match::Refused(error, None), |()| Match::Other);
         }
+        if self.app.cors.is_some()
+            && let Some(route) = cors::preflight(request)
+            && seed::check_host(request).is_ok()
+        {
+            return Match::Preflight(route);
+        }
         seed::match_request(request)
+    }
+
+    /// What is to be told to a page of another origin: one branch where no such page is known.
+    #[inline]
+    fn grant(&self, request: &Request<Incoming>) -> Option<Grant> {
+        Grant::of(self.app.cors.as_ref()?, request.headers())
     }
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
@@ -152,6 +176,8 @@ impl Worker {
         match self.match_request(&request) {
             Match::Other => self.route(request).await,
             Match::Refused(error, allow) => self.refuse(&mut request, error, allow),
+            // Nothing depends on its body, and a browser sends none.
+            Match::Preflight(route) => cors::permit(route),
             Match::Ask(ask) => {
                 let (parts, body) = request.into_parts();
                 match body::read(body, self.app.body_limits).await {

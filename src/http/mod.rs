@@ -7,6 +7,7 @@
 //!   connection  drives hyper over its socket, to the end and past it
 //!   socket      our timeouts; gathers responses
 //!   dispatch    request → response; catches panics
+//!   cors        which pages of other origins may call us
 //!   seed        the original three endpoints, by hand
 //!   routes      everything else, on axum: bulk, one user (user, history, uptime), export and import (transfer), health and
 //!               orders (admin), status
@@ -27,6 +28,7 @@ mod body;
 mod bulk;
 mod compression;
 mod connection;
+mod cors;
 mod cursor;
 mod dispatch;
 mod error;

@@ -167,8 +167,9 @@ impl Verb {
 }
 
 /// The statuses we answer with.
-const CODES: [(u16, &str); 11] = [
+const CODES: [(u16, &str); 12] = [
     (200, "200"),
+    (204, "204"),
     (400, "400"),
     (404, "404"),
     (405, "405"),

@@ -92,6 +92,8 @@ pub(super) enum Match {
     Ask(Ask),
     /// The router's.
     Other,
+    /// A browser's that asks whether a page may call this.
+    Preflight(Route),
     /// Nobody's.
     Refused(Error, Option<HeaderValue>),
 }
