@@ -10,7 +10,7 @@
 //!   cors        which pages of other origins may call us
 //!   seed        the original three endpoints, by hand
 //!   routes      everything else, on axum: bulk, one user (user, history, uptime), export and import (transfer), health and
-//!               orders (admin), status
+//!               orders (admin), status, the description (openapi) and a page to try it (docs)
 //!   compression long answers, when asked
 //!   route       the paths there are, as metrics name them
 //!   waiters     who waits for the disk
@@ -31,6 +31,7 @@ mod connection;
 mod cors;
 mod cursor;
 mod dispatch;
+mod docs;
 mod error;
 mod first_request;
 #[cfg(any(test, fuzzing))]

@@ -24,6 +24,8 @@ pub(super) enum Route {
     Readyz,
     Metrics,
     Openapi,
+    Docs,
+    DocsFile,
     /// None of them.
     Other,
 }
@@ -32,7 +34,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -52,6 +54,8 @@ impl Route {
         Self::Readyz,
         Self::Metrics,
         Self::Openapi,
+        Self::Docs,
+        Self::DocsFile,
         Self::Other,
     ];
 
@@ -77,6 +81,8 @@ impl Route {
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",
             Self::Openapi => "/openapi.json",
+            Self::Docs => "/docs",
+            Self::DocsFile => "/docs/{file}",
             Self::Other => "other",
         }
     }
@@ -120,7 +126,8 @@ impl Route {
             }
             Self::Snapshot => (&[Post], &["200", "400", "409", "500", "501", "503"]),
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
-            Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi => (&[Get, Head], FIXED),
+            Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi | Self::Docs => (&[Get, Head], FIXED),
+            Self::DocsFile => (&[Get, Head], &["200", "404", "500"]),
             Self::Other => (&[Get, Head, Put, Post, Delete, Verb::Other], &["400", "404", "500"]),
         }
     }
@@ -220,6 +227,9 @@ mod tests {
             ("/v1/users/1/", Route::Other),
             ("/v1/users/", Route::Other),
             ("/metrics", Route::Metrics),
+            ("/docs", Route::Docs),
+            ("/docs/", Route::Other),
+            ("/docs/start.js", Route::DocsFile),
             ("/favicon.ico", Route::Other),
             ("other", Route::Other),
             ("", Route::Other),

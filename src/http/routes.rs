@@ -15,7 +15,7 @@ use super::error::{Error, JSON, Refused};
 use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, compression, history, openapi, status, transfer, uptime, user};
+use super::{admin, bulk, compression, docs, history, openapi, status, transfer, uptime, user};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -37,6 +37,8 @@ impl Shared {
 pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsAt) -> Router {
     let routes = compression::layer(richer())
         .route(Route::Openapi.path(), get(openapi::openapi))
+        .route(Route::Docs.path(), get(docs::page))
+        .route(Route::DocsFile.path(), get(docs::file))
         .merge(observed(metrics));
     finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
 }
