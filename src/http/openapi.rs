@@ -41,7 +41,7 @@ pub(super) async fn openapi() -> Response {
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     servers((url = "/")),
-    components(schemas(IdFormat, Order, Refusal, SessionLine)),
+    components(schemas(DocsFile, IdFormat, Order, Refusal, SessionLine)),
     modifiers(&Everywhere),
     paths(
         heal,
@@ -155,6 +155,18 @@ enum IdFormat {
 enum Order {
     Asc,
     Desc,
+}
+
+#[derive(ToSchema)]
+enum DocsFile {
+    #[schema(rename = "start.js")]
+    Start,
+    #[schema(rename = "swagger-ui-bundle.js")]
+    Bundle,
+    #[schema(rename = "swagger-ui.css")]
+    Style,
+    #[schema(rename = "favicon-32x32.png")]
+    Icon,
 }
 
 /// A line of an export or an import.
@@ -300,24 +312,24 @@ calls! {
         [(status = 200, body = Forgotten), (status = 503, body = Refusal)];
     history: get "/v1/users/{user_id}/history", "The sessions that overlap a range, whole, in pages; and our outages in it. Empty for unknown users.",
         (params(("user_id" = i64, Path),
-                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; by default up to now", minimum = 0),
+                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; by default up to now", minimum = 0, maximum = 4_294_967_295_u32),
                 ("limit" = Option<u32>, Query, description = "Sessions in a page, 1,000 by default", minimum = 1, maximum = 10_000),
                 ("order" = Option<Order>, Query, description = "By when they opened"),
                 ("after" = Option<String>, Query, description = "`next` of the page before"),
-                ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0)),),
+                ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0, maximum = 4_294_967_295_u32)),),
         [(status = 200, body = History), (status = 503, body = Refusal)];
     stats: get "/v1/users/{user_id}/stats", "What a range comes to for one user. Nothing for unknown users.",
         (params(("user_id" = i64, Path),
-                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0)),),
+                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0, maximum = 4_294_967_295_u32)),),
         [(status = 200, body = Uptime), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
         (), [(status = 200, body = Online), (status = 503, body = Refusal)];
     export: get "/v1/export", "Everybody's sessions as NDJSON, one SessionLine a line. A live session has its deadline as offline_at.",
         (), [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];
     import: post "/v1/import", "Takes sessions as an export writes them, at most 1 KiB a line. Idempotent, not atomic.",
-        (request_body(content = String, content_type = "application/x-ndjson"),),
+        (request_body(content = Option<String>, content_type = "application/x-ndjson"),),
         [(status = 200, body = ImportReply), (status = 408, body = Refusal), (status = 503, body = Refusal)];
     snapshot: post "/v1/admin/snapshot", "Takes a snapshot now.",
         (), [(status = 200, body = SnapshotReply), (status = 409, body = Refusal),
@@ -338,6 +350,6 @@ calls! {
     docs: get "/docs", "A page to try all this.",
         (), [(status = 200, content_type = "text/html", body = String)];
     docs_file: get "/docs/{file}", "What that page loads. As gzip, but for its own script.",
-        (params(("file" = String, Path)),),
+        (params(("file" = DocsFile, Path)),),
         [(status = 200), (status = 404, body = Refusal)];
 }
