@@ -40,7 +40,6 @@ pub(super) async fn openapi() -> Response {
                        call does not know, or that is given twice, is refused by name.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    servers((url = "/")),
     components(schemas(DocsFile, IdFormat, Order, Refusal, SessionLine)),
     modifiers(&Everywhere),
     paths(
