@@ -17,10 +17,10 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::admin::{Readiness, SnapshotReply};
 use super::error::{Error, JSON};
-use super::history::History;
+use super::history::Page;
 use super::status::Status;
 use super::transfer::ImportReply;
-use super::uptime::Uptime;
+use super::uptime::RangeStats;
 use super::user::{Id, Profile};
 
 /// `GET /openapi.json`
@@ -317,12 +317,12 @@ calls! {
                 ("order" = Option<Order>, Query, description = "By when they opened"),
                 ("after" = Option<String>, Query, description = "`next` of the page before"),
                 ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0, maximum = 4_294_967_295_u32)),),
-        [(status = 200, body = History), (status = 503, body = Refusal)];
+        [(status = 200, body = Page), (status = 503, body = Refusal)];
     stats: get "/v1/users/{user_id}/stats", "What a range comes to for one user. Nothing for unknown users.",
         (params(("user_id" = i64, Path),
                 ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
                 ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0, maximum = 4_294_967_295_u32)),),
-        [(status = 200, body = Uptime), (status = 503, body = Refusal)];
+        [(status = 200, body = RangeStats), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
         (), [(status = 200, body = Online), (status = 503, body = Refusal)];
     export: get "/v1/export", "Everybody's sessions as NDJSON, one SessionLine a line. A live session has its deadline as offline_at.",
