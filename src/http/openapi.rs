@@ -18,11 +18,11 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use super::admin::{Readiness, SnapshotReply};
 use super::concurrency::ConcurrencyReply;
 use super::error::{Error, JSON};
-use super::history::History;
+use super::history::Page;
 use super::online::{OnlineAt, OnlineUsers};
 use super::status::Status;
 use super::transfer::ImportReply;
-use super::uptime::Uptime;
+use super::uptime::RangeStats;
 use super::user::{Id, Profile};
 
 /// `GET /openapi.json`
@@ -42,8 +42,7 @@ pub(super) async fn openapi() -> Response {
                        call does not know, or that is given twice, is refused by name.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    servers((url = "/")),
-    components(schemas(IdFormat, Order, Refusal, SessionLine)),
+    components(schemas(DocsFile, IdFormat, Order, Refusal, SessionLine)),
     modifiers(&Everywhere),
     paths(
         heal,
@@ -163,6 +162,18 @@ enum IdFormat {
 enum Order {
     Asc,
     Desc,
+}
+
+#[derive(ToSchema)]
+enum DocsFile {
+    #[schema(rename = "start.js")]
+    Start,
+    #[schema(rename = "swagger-ui-bundle.js")]
+    Bundle,
+    #[schema(rename = "swagger-ui.css")]
+    Style,
+    #[schema(rename = "favicon-32x32.png")]
+    Icon,
 }
 
 /// A line of an export or an import.
@@ -326,18 +337,18 @@ calls! {
         [(status = 200, body = Forgotten), (status = 503, body = Refusal)];
     history: get "/v1/users/{user_id}/history", "The sessions that overlap a range, whole, in pages; and our outages in it. Empty for unknown users.",
         (params(("user_id" = i64, Path),
-                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; by default up to now", minimum = 0),
+                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; by default up to now", minimum = 0, maximum = 4_294_967_295_u32),
                 ("limit" = Option<u32>, Query, description = "Sessions in a page, 1,000 by default", minimum = 1, maximum = 10_000),
                 ("order" = Option<Order>, Query, description = "By when they opened"),
                 ("after" = Option<String>, Query, description = "`next` of the page before"),
-                ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0)),),
-        [(status = 200, body = History), (status = 503, body = Refusal)];
+                ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0, maximum = 4_294_967_295_u32)),),
+        [(status = 200, body = Page), (status = 503, body = Refusal)];
     stats: get "/v1/users/{user_id}/stats", "What a range comes to for one user. Nothing for unknown users.",
         (params(("user_id" = i64, Path),
-                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0)),),
-        [(status = 200, body = Uptime), (status = 503, body = Refusal)];
+                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0, maximum = 4_294_967_295_u32)),),
+        [(status = 200, body = RangeStats), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
         (), [(status = 200, body = Online), (status = 503, body = Refusal)];
     online_users: get "/v1/online/users", "A page of those who are online, by shard and id. Whoever comes or goes meanwhile may be in one or not.",
@@ -345,19 +356,19 @@ calls! {
                 ("after" = Option<String>, Query, description = "`next` of the page before")),),
         [(status = 200, body = OnlineUsers), (status = 503, body = Refusal)];
     online_at: get "/v1/online/at", "A page of those who were online in a second, exactly; on the first page also how many. Goes over everybody.",
-        (params(("t" = Option<u32>, Query, description = "Unix second that has begun; now by default", minimum = 0),
+        (params(("t" = Option<u32>, Query, description = "Unix second that has begun; now by default", minimum = 0, maximum = 4_294_967_295_u32),
                 ("limit" = Option<u32>, Query, description = "Users in a page, 1,000 by default", minimum = 1, maximum = 10_000),
                 ("after" = Option<String>, Query, description = "`next` of the page before, which knows the second")),),
         [(status = 200, body = OnlineAt), (status = 503, body = Refusal)];
     online_at_of: post "/v1/online/at", "Who of those named was online in a second, in the request's order.",
-        (params(("t" = Option<u32>, Query, description = "Unix second that has begun; now by default", minimum = 0)),
+        (params(("t" = Option<u32>, Query, description = "Unix second that has begun; now by default", minimum = 0, maximum = 4_294_967_295_u32)),
          request_body(content((Ids = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream")),
              description = "At most 100,000 ids: as JSON, one a line, or as 8-byte little-endian integers"),),
         [(status = 200, body = OnlineAt), (status = 408, body = Refusal), (status = 413, body = Refusal),
          (status = 415, body = Refusal), (status = 503, body = Refusal)];
     concurrency: get "/v1/concurrency", "How many were online over a range, exactly, from the timelines. Goes over everybody.",
-        (params(("from" = Option<u32>, Query, description = "Unix second; a day before `to` by default, at most 35 days", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default and at most", minimum = 0),
+        (params(("from" = Option<u32>, Query, description = "Unix second; a day before `to` by default, at most 35 days", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default and at most", minimum = 0, maximum = 4_294_967_295_u32),
                 ("step" = Option<u32>, Query, description = "Seconds of a point, at most 2,000 points; by default the smallest usual step that makes at most 288", minimum = 1, maximum = 3_024_000)),),
         [(status = 200, body = ConcurrencyReply), (status = 503, body = Refusal)];
     watch: get "/v1/watch", "Transitions as they happen, as server-sent events: first `snapshot`, then `online` and `offline`, each with the id to resume from. `reset` says that what was asked for is no longer held, `lagged` that the reader was too slow, `draining` that the service stops.",
@@ -376,7 +387,7 @@ calls! {
     export: get "/v1/export", "Everybody's sessions as NDJSON, one SessionLine a line. A live session has its deadline as offline_at.",
         (), [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];
     import: post "/v1/import", "Takes sessions as an export writes them, at most 1 KiB a line. Idempotent, not atomic.",
-        (request_body(content = String, content_type = "application/x-ndjson"),),
+        (request_body(content = Option<String>, content_type = "application/x-ndjson"),),
         [(status = 200, body = ImportReply), (status = 408, body = Refusal), (status = 503, body = Refusal)];
     snapshot: post "/v1/admin/snapshot", "Takes a snapshot now.",
         (), [(status = 200, body = SnapshotReply), (status = 409, body = Refusal),
@@ -397,6 +408,6 @@ calls! {
     docs: get "/docs", "A page to try all this.",
         (), [(status = 200, content_type = "text/html", body = String)];
     docs_file: get "/docs/{file}", "What that page loads. As gzip, but for its own script.",
-        (params(("file" = String, Path)),),
+        (params(("file" = DocsFile, Path)),),
         [(status = 200), (status = 404, body = Refusal)];
 }
