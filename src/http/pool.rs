@@ -145,6 +145,8 @@ impl Turns {
             let worked = start.elapsed();
             if worked >= WORK_MIN {
                 std::thread::park_timeout(self.pace.rest((self.heals)(), worked));
+                // What came during the rest has had the core for itself: a heal now and then slows nothing down.
+                self.pace = Pace::new((self.heals)());
                 start = Instant::now();
             }
         }
