@@ -67,6 +67,8 @@ impl<'a> Quarantine<'a> {
     ) -> Result<PathBuf, E> {
         self.directory.check_place()?;
         create_folder(&self.folder)?;
+        // Others may put their files into the same place, under the same names.
+        let _turn = self.turn()?;
         let name = path.file_name().unwrap_or(path.as_os_str());
         if let Some(there) = self.same(path, name)? {
             return Ok(there);
@@ -102,13 +104,23 @@ impl<'a> Quarantine<'a> {
         Ok(aside)
     }
 
-    /// A file of that name, or with a number after it, that has the same bytes.
+    /// Nobody else puts anything there until this is dropped.
+    fn turn(&self) -> Result<File, FileError> {
+        let folder = File::open(&self.folder).map_err(FileError::while_doing("open", &self.folder))?;
+        folder.lock().map_err(FileError::while_doing("lock", &self.folder))?;
+        Ok(folder)
+    }
+
+    /// A file of that name, or with a number after it, that has the same bytes and is another one: with a second name of the file
+    /// itself nothing would be kept.
     fn same(&self, path: &Path, name: &std::ffi::OsStr) -> Result<Option<PathBuf>, FileError> {
+        let own = fs::symlink_metadata(path).map_err(FileError::while_doing("look at", path))?;
         for there in numbered(&self.folder, name) {
             if !is_taken(&there)? {
                 break;
             }
-            if fs::symlink_metadata(&there).is_ok_and(|there| there.is_file()) && is_same(path, &there)? {
+            let is_another = |there: fs::Metadata| there.is_file() && identity(&there) != identity(&own);
+            if fs::symlink_metadata(&there).is_ok_and(is_another) && is_same(path, &there)? {
                 return Ok(Some(there));
             }
         }

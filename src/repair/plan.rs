@@ -40,7 +40,7 @@ enum Base {
 
 impl Plan {
     pub fn of(directory: &Directory, before: &Verification) -> Result<Self, RepairError> {
-        let survey = Survey::of(directory, before)?;
+        let mut survey = Survey::of(directory, before)?;
         let mut plan = Self { base: base(&survey), ..Self::default() };
         if let Base::Merge(later, earlier) = plan.base {
             let merged = plan.merge_of(&survey, |merge| merge.run(None))?;
@@ -48,6 +48,11 @@ impl Plan {
         }
         plan.mend_segments(directory, &survey);
         plan.put_snapshots_aside(&survey);
+        if !plan.is_all_in_the_journal(&survey) {
+            survey.mends.iter_mut().filter(|mend| plan.is_later_snapshot(mend)).for_each(|mend| {
+                mend.loss.unknown_users = true;
+            });
+        }
         plan.survey = Some(survey);
         Ok(plan)
     }
@@ -89,6 +94,27 @@ impl Plan {
         let between = between.filter(|(number, _)| walk.there.contains(number));
         let between: Vec<_> = between.map(|(_, segment)| (&segment.file, segment.places)).collect();
         f(Merge { later, earlier: salvage, between: &between }).map(Some)
+    }
+
+    /// Whether the journal says all that came after the snapshot to begin from.
+    fn is_all_in_the_journal(&self, survey: &Survey) -> bool {
+        let first = self.first(survey);
+        let walk = Walk::of(&links(survey), first);
+        let begins = first.is_some() || walk.there.last() == Some(&1);
+        let is_aside = |mend: &Mend| {
+            matches!(mend.work, Work::PutAside(_)) && matches!(name_of(mend), Some(Name::Segment(_)))
+        };
+        begins && walk.missing.is_empty() && walk.beside.is_empty() && !survey.mends.iter().any(is_aside)
+    }
+
+    /// Whether a snapshot is put aside of which nobody knows what it had, and the one to begin from is older.
+    fn is_later_snapshot(&self, mend: &Mend) -> bool {
+        let is_unknown = matches!(mend.work, Work::PutAside(Why::Unreadable | Why::Misnamed(_)));
+        let base = match self.base {
+            Base::Nothing => 0,
+            Base::Whole(number) | Base::Merge(number, _) => number,
+        };
+        is_unknown && matches!(name_of(mend), Some(Name::Snapshot(number)) if number > base)
     }
 
     fn first(&self, survey: &Survey) -> Option<u64> {
@@ -135,6 +161,10 @@ impl Plan {
             });
         }
     }
+}
+
+fn name_of(mend: &Mend) -> Option<Name> {
+    mend.path.file_name().and_then(|name| Name::parse(name.to_str()?))
 }
 
 fn links(survey: &Survey) -> BTreeMap<u64, Link> {

@@ -1,6 +1,8 @@
 //! What each file is, and what of it vouches for itself.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -176,12 +178,16 @@ impl Survey {
         }
     }
 
-    /// The slots that a segment may have had that has no header: none if nothing but zeros is there.
+    /// The slots that a segment may have had that has no header: none if nothing but zeros is where they would be, unless zeros
+    /// are in the place of the header, too.
     fn something_in(&self, path: &Path) -> Result<Loss, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
         let length = std::fs::metadata(path).map_err(io)?.len();
         if length < SLOTS_AT {
             return Ok(Loss { unknown_writes: self.capacity_max == 0, ..Loss::writes(self.capacity_max) });
+        }
+        if is_zero(path)? {
+            return Ok(Loss::writes(capacity_of(length).into()));
         }
         let header = crate::journal::Header {
             directory: self.id,
@@ -272,8 +278,9 @@ impl Segment {
         header: Option<HeaderFrom>,
     ) -> Result<Self, ReadError> {
         let places = file.capacity_in(length);
-        // With another salt the mark cannot be read. Then all up to the last slot counts as synced.
-        let has_mark = header != Some(HeaderFrom::Slots) || file.synced != MarkFound::Unreadable;
+        // With another salt the mark cannot be read, and what took the header may have taken the mark. Then all up to the last slot
+        // counts as synced.
+        let has_mark = header != Some(HeaderFrom::Slots) || matches!(file.synced, MarkFound::Value(_));
         let (mut good, mut end, mut used) = (0, 0, 0);
         let mut holes: Vec<Range<u32>> = Vec::new();
         file.scan(0..places, |index, found, is_synced| {
@@ -311,6 +318,14 @@ impl Segment {
         let loss = Loss::writes(voids + u64::from(cut));
         Ok(Self { path, file, places, patch: work, loss, good })
     }
+}
+
+/// Whether a file's first page is nothing but zeros, which nobody writes there.
+fn is_zero(path: &Path) -> Result<bool, ReadError> {
+    let io = |source| ReadError::Io { path: path.into(), source };
+    let mut page = [1; 4_096];
+    File::open(path).and_then(|mut file| file.read_exact(&mut page)).map_err(io)?;
+    Ok(page == [0; 4_096])
 }
 
 /// Slots in the longest segment, by its header or, if that is damaged, by the file's length.

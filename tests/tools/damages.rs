@@ -83,14 +83,16 @@ const ROWS: &[Row] = &[
         what: "the header of a prepared segment",
         damage: |path| zero(&segment(path, 4), 0..4_096),
         is_refused: true,
-        loss: NOTHING,
+        // That its slots are zeros, too, says nothing.
+        loss: writes(341),
         lost: NOBODY,
     },
     Row {
         what: "the header of the first prepared segment",
         damage: |path| zero(&segment(path, 3), 0..4_096),
         is_refused: true,
-        loss: NOTHING,
+        // That its slots are zeros, too, says nothing.
+        loss: writes(341),
         lost: NOBODY,
     },
     Row {
@@ -192,6 +194,31 @@ const ROWS: &[Row] = &[
         is_refused: false,
         loss: NOTHING,
         lost: NOBODY,
+    },
+    Row {
+        what: "the last segment with slots, nothing but zeros",
+        damage: |path| change(&segment(path, 2), |bytes| bytes.fill(0)),
+        is_refused: true,
+        loss: writes(341),
+        lost: 343..USERS + 1,
+    },
+    Row {
+        what: "the header, the mark and the first slots of a segment, nothing but zeros",
+        damage: |path| zero(&segment(path, 1), 0..SLOTS_AT + 240),
+        is_refused: true,
+        loss: writes(10),
+        lost: 2..12,
+    },
+    Row {
+        what: "all of it, nothing but zeros",
+        damage: |path| {
+            for file in files(path, "").iter().filter(|file| file.extension().is_some()) {
+                change(file, |bytes| bytes.fill(0));
+            }
+        },
+        is_refused: true,
+        loss: Loss { unknown_users: true, writes: 5 * 341, ..NOTHING },
+        lost: 1..USERS + 1,
     },
     Row {
         what: "every header, and the last segment with slots is cut within it",

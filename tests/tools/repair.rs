@@ -247,6 +247,23 @@ fn files_of_two_directories_in_equal_parts_are_nobodys() {
     assert!(contents(one.path()) == before);
 }
 
+/// A second name of the file itself keeps nothing: it changes with it.
+#[test]
+fn a_hard_link_in_the_quarantine_is_no_copy() {
+    let copy = directory();
+    flip(&segment(copy.path(), 1), SLOTS_AT);
+    let place = tempfile::tempdir().unwrap();
+    let path = segment(copy.path(), 1);
+    let link = place.path().join(path.file_name().unwrap());
+    fs::hard_link(&path, &link).unwrap();
+    let damaged = fs::read(&path).unwrap();
+
+    let mend = repair_applied(copy.path(), Some(place.path()), NOON).unwrap();
+    assert!(mend.is_sound());
+    let kept = contents(place.path());
+    assert!(kept.iter().any(|(there, bytes)| *there != link && bytes.as_ref() == Some(&damaged)));
+}
+
 #[test]
 fn links_are_not_followed() {
     let (copy, elsewhere) = (directory(), tempfile::tempdir().unwrap());
