@@ -158,6 +158,7 @@ header-timeout           5s                   default
 idle-timeout             75s                  default
 drain-timeout            10s                  default
 max-body-bytes           4MiB                 default
+cors-origin              none                 default
 ttl                      9s                   flag --ttl
 grace                    2s                   file:{path}
 restart-grace            true                 default
@@ -187,7 +188,7 @@ fn config_as_json_has_the_same_rows() {
     let rows = rows.as_array().unwrap();
     let ttl = serde_json::json!({"setting": "ttl", "value": "9s", "source": "env HEARTBEAT_TTL"});
     let no_auth = serde_json::json!({"setting": "no-auth", "value": "true", "source": "flag --no-auth"});
-    assert_eq!(rows.len(), 25);
+    assert_eq!(rows.len(), 26);
     assert!(rows.contains(&ttl) && rows.contains(&no_auth), "{text}");
 }
 
