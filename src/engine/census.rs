@@ -57,6 +57,17 @@ impl Engine {
         online
     }
 
+    /// All the words of the sessions in `shard`, added up: what a pass over everybody costs at least, for a measurement.
+    #[doc(hidden)]
+    pub fn sum_of_words(&self, shard: usize) -> u64 {
+        let mut sum = 0_u64;
+        self.roster.look(shard, |_, known| {
+            let live = known.live.load().map_or(0, Live::pack);
+            sum = known.closed.words().fold(sum.wrapping_add(live), u64::wrapping_add);
+        });
+        sum
+    }
+
     /// Adds the sessions in `shard` to a curve.
     pub fn add_concurrency(&self, shard: usize, concurrency: &mut Concurrency) {
         self.roster.look(shard, |_, known| {

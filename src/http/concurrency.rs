@@ -114,6 +114,9 @@ fn range(parameters: &mut Parameters, now: UnixSeconds) -> Result<TimeRange, Err
         return Err(Error::bad_request(format!("to: write a second that has begun; it is {now}")));
     }
     let from = from.unwrap_or(to.minus(DAY));
+    if to == UnixSeconds::new(0) {
+        return Err(Error::bad_request("to: write a second after 0"));
+    }
     if from >= to {
         return Err(Error::bad_request(format!("from: write a second before {to}, where the range ends")));
     }
