@@ -69,6 +69,7 @@ pub struct Server {
     /// Where metrics have addresses of their own. It goes on while the service drains, so that this can be seen.
     observing: Side,
     publisher: Option<Publisher>,
+    queries: Option<Queries>,
     announcing: Option<Announcing>,
 }
 
@@ -146,6 +147,22 @@ impl Drop for Publisher {
     }
 }
 
+/// The thread that works on queries over everybody. It ends when this is dropped.
+struct Queries {
+    app: Arc<App>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Queries {
+    fn drop(&mut self) {
+        self.app.queries.end();
+        if let Some(thread) = self.thread.take() {
+            // It catches the panics of queries.
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Server {
     /// Binds the addresses of `settings` and starts the threads.
     ///
@@ -214,12 +231,14 @@ impl Server {
             serving: Side::default(),
             observing: Side::default(),
             publisher: None,
+            queries: None,
             announcing: None,
         };
         server.start_serving(listeners, metrics_at, more)?;
         if metrics_at == MetricsAt::OtherPort {
             server.start_observing(metrics_listeners)?;
         }
+        server.queries = Some(start_queries(&server.app)?);
         server.announcing = Some(start_announcer(&server.app)?);
         if counting == Counting::On {
             server.publisher = Some(start_publisher(&server.app)?);
@@ -364,6 +383,16 @@ fn spawn<Run: FnOnce() + Send + 'static>(
 
 fn start_announcer(app: &Arc<App>) -> Result<Announcing, StartError> {
     Announcing::start(app).map_err(|source| StartError::Thread { name: "announcer".into(), source })
+}
+
+fn start_queries(app: &Arc<App>) -> Result<Queries, StartError> {
+    let name = "queries";
+    let working = Arc::clone(app);
+    let thread = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || working.queries.run(|| working.load()))
+        .map_err(|source| StartError::Thread { name: name.into(), source })?;
+    Ok(Queries { app: Arc::clone(app), thread: Some(thread) })
 }
 
 fn start_publisher(app: &Arc<App>) -> Result<Publisher, StartError> {
