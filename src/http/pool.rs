@@ -182,7 +182,7 @@ mod tests {
     struct Told {
         name: &'static str,
         turns: u32,
-        told: Sender<&'static str>,
+        teller: Sender<&'static str>,
         leave: Option<Receiver<()>>,
     }
 
@@ -190,7 +190,7 @@ mod tests {
         type Answer = &'static str;
 
         fn proceed(&mut self) -> Option<&'static str> {
-            let _ = self.told.send(self.name);
+            let _ = self.teller.send(self.name);
             if let Some(leave) = &self.leave {
                 let _ = leave.recv();
             }
@@ -217,7 +217,7 @@ mod tests {
         }
 
         fn query(&self, name: &'static str, turns: u32) -> Told {
-            Told { name, turns, told: self.teller.clone(), leave: None }
+            Told { name, turns, teller: self.teller.clone(), leave: None }
         }
 
         /// Holds the thread up in its first turn until what is given is dropped.
