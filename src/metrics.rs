@@ -113,7 +113,7 @@ by_label! {
 }
 by_label! {
     /// Threads that go on after a panic.
-    Threads, register_counter -> Counter, "thread": sweeper syncer preparer snapshotter metrics
+    Threads, register_counter -> Counter, "thread": sweeper syncer preparer snapshotter metrics announcer
 }
 by_label! {
     /// Which way the wall clock was set.
@@ -178,6 +178,11 @@ metrics! {
         "Most connections that may be open at once, as the setting max-connections and the limit on open files say.";
     describe_counter connections_made: ConnectionResults = "heartbeat_connections_total", Count,
         "Connections by whether they were served. Refused: closed at once, because too many were open.";
+
+    describe_gauge watchers: Gauge = "heartbeat_watchers", Count,
+        "Who follows transitions now: streams of /v1/watch, and calls of /v1/events that wait. They are not in flight.";
+    describe_counter watch_lagged: Counter = "heartbeat_watch_lagged_total", Count,
+        "Watchers that read too slowly, so that what came next was no longer held: told, and closed.";
 
     describe_gauge users: Gauge = "heartbeat_users", Count, "Users known.";
     describe_gauge online_users: Gauge = "heartbeat_online_users", Count,

@@ -313,5 +313,5 @@ fn every_call_that_is_described_is_there_with_the_members_described() {
             service.call("PUT", "/heal/1");
         }
     }
-    assert_eq!(calls, 20);
+    assert_eq!(calls, 22);
 }

@@ -250,7 +250,8 @@ fn engine(settings: &Settings) -> Builder {
     let mut builder = Engine::builder()
         .ttl(settings.ttl)
         .grace_seconds(settings.grace)
-        .users_max(settings.max_users.unwrap_or(u64::MAX));
+        .users_max(settings.max_users.unwrap_or(u64::MAX))
+        .events_held(settings.events_held);
     if let Some(seconds) = settings.retain {
         builder = builder.retain_seconds(seconds);
     }

@@ -89,6 +89,7 @@ fn a_file_can_hold_every_setting() {
         max-users = 5
         retain = "30days"
         retain-sessions = 1_000
+        events-held = 5_000
         data-dir = "/var/lib/heart beat"
         durability = "always"
         sync-interval = "250ms"
@@ -119,6 +120,7 @@ fn a_file_can_hold_every_setting() {
         "5",
         "2592000s",
         "1000",
+        "5000",
         "/var/lib/heart beat",
         "always",
         "250ms",

@@ -40,6 +40,8 @@ pub(super) struct Kind<T> {
 pub(super) const THREADS_MAX: usize = 1_024;
 /// The kernel's default ceiling of open files is 1,048,576, and no machine of ours holds ten times as many sockets.
 const CONNECTIONS_MAX: u64 = 10_000_000;
+/// 24 bytes each: 2.4 GB. None is for those whom nobody follows.
+const EVENTS_HELD: RangeInclusive<u64> = 0..=100_000_000;
 /// A body is held in memory while it is read.
 const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 /// Grace and timeouts, like the ttl, are at most a day.
@@ -165,6 +167,14 @@ pub(super) const CONNECTIONS: Kind<usize> = Kind {
     expected: "a number from 1 to 10,000,000, such as 100,000",
     shape: Shape::One,
     parse: |text| count_within(text, 1..=CONNECTIONS_MAX),
+    show: usize::to_string,
+};
+
+pub(super) const EVENTS: Kind<usize> = Kind {
+    placeholder: "COUNT",
+    expected: "a number from 0 to 100,000,000, such as 1,048,576",
+    shape: Shape::One,
+    parse: |text| count_within(text, EVENTS_HELD),
     show: usize::to_string,
 };
 

@@ -177,6 +177,10 @@ settings! {
     ["retain-sessions", "Presence", kind::SESSIONS]
     retain_sessions: Option<usize> = None;
 
+    /// Transitions held for those who follow them, 24 bytes each.
+    ["events-held", "Presence", kind::EVENTS]
+    events_held: usize = 1 << 20;
+
     /// Where journal and snapshots are; a relative path starts at the working directory.
     ["data-dir", "Durability", kind::DIRECTORY]
     data_dir: PathBuf = "snapshots".into();
@@ -256,6 +260,7 @@ mod tests {
             ("max-users", "unlimited"),
             ("retain", "forever"),
             ("retain-sessions", "unlimited"),
+            ("events-held", "1048576"),
             ("data-dir", "snapshots"),
             ("durability", "interval"),
             ("sync-interval", "1s"),

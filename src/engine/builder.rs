@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::buckets::Buckets;
+use super::events::Events;
 use super::figures::Counts;
 use super::outages::{Outages, RecentOutages};
 use super::retention::Retention;
@@ -21,6 +22,7 @@ pub struct Builder {
     pub(super) grace: u32,
     users_max: u64,
     retention: Retention,
+    events_held: usize,
     pub(super) clock: Option<Arc<dyn Clock>>,
 }
 
@@ -31,6 +33,7 @@ impl Default for Builder {
             grace: 0,
             users_max: u64::MAX,
             retention: Retention::default(),
+            events_held: 0,
             clock: None,
         }
     }
@@ -72,6 +75,14 @@ impl Builder {
         self
     }
 
+    /// How many of the latest transitions are held for [`Engine::events`], 24 bytes each, taken at once. None by default, and then
+    /// nothing is published.
+    #[must_use]
+    pub fn events_held(mut self, events: usize) -> Self {
+        self.events_held = events;
+        self
+    }
+
     /// Where the time comes from. [`SystemClock`] by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -100,6 +111,7 @@ impl Builder {
             sweeping: Mutex::new(()),
             recent_outages: RecentOutages::default(),
             counts: Counts::default(),
+            events: Events::held(self.events_held),
             users_max: self.users_max,
             retention: self.retention,
             rules,

@@ -35,6 +35,7 @@ pub struct Figures {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     users: CachePadded<AtomicU64>,
+    /// With release and acquire order: it is compared with the events that change it.
     online: CachePadded<AtomicU64>,
     sessions: CachePadded<AtomicU64>,
     timeline_bytes: AtomicU64,
@@ -87,7 +88,7 @@ impl Counts {
 
     pub fn opened(&self, is_flap: bool) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        self.online.fetch_add(1, Ordering::Relaxed);
+        self.online.fetch_add(1, Ordering::Release);
         self.opened.fetch_add(1, Ordering::Relaxed);
         if is_flap {
             self.flaps.fetch_add(1, Ordering::Relaxed);
@@ -101,17 +102,17 @@ impl Counts {
 
     /// A session that had been left is live again. It is no new one, but its user comes online once more.
     pub fn reopened(&self) {
-        self.online.fetch_add(1, Ordering::Relaxed);
+        self.online.fetch_add(1, Ordering::Release);
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn lapsed(&self) {
-        self.online.fetch_sub(1, Ordering::Relaxed);
+        self.online.fetch_sub(1, Ordering::Release);
         self.lapsed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn left(&self) {
-        self.online.fetch_sub(1, Ordering::Relaxed);
+        self.online.fetch_sub(1, Ordering::Release);
         self.left.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -120,7 +121,7 @@ impl Counts {
         self.users.fetch_sub(1, Ordering::Relaxed);
         self.sessions.fetch_sub(sessions, Ordering::Relaxed);
         if was_online {
-            self.online.fetch_sub(1, Ordering::Relaxed);
+            self.online.fetch_sub(1, Ordering::Release);
             self.forgotten.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -130,11 +131,15 @@ impl Counts {
         self.timeline_bytes.load(Ordering::Relaxed)
     }
 
+    pub fn online(&self) -> u64 {
+        self.online.load(Ordering::Acquire)
+    }
+
     pub fn read(&self, at: UnixSeconds) -> Figures {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Figures {
             users: read(&self.users),
-            online: read(&self.online),
+            online: self.online(),
             at,
             sessions: read(&self.sessions),
             opened: read(&self.opened),

@@ -15,7 +15,7 @@
 use super::live::Live;
 use super::roster::{Place, SHARDS, User};
 use super::timeline::{Closed, ClosedEnd};
-use super::{Engine, WriteError};
+use super::{Change, Engine, WriteError};
 use crate::journal::Kind;
 use crate::session::Session;
 use crate::time::UnixSeconds;
@@ -125,7 +125,7 @@ impl Engine {
         offline_at: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Imported, WriteError> {
-        self.close_if_over(known, now);
+        self.close_if_over(user, known, now);
         let live_is_over = match standing(known, online_at, offline_at, now) {
             Standing::Known => return Ok(Imported::Unchanged),
             Standing::Overlapping => return Ok(Imported::Rejected(Rejection::Overlap)),
@@ -137,7 +137,7 @@ impl Engine {
         self.write(user, if has_ended { Kind::Closed } else { Kind::Live }, online_at, until)?;
         // A session that could still have been extended cannot reach across one that came after it.
         if let Some(live) = known.live.load().filter(|_| live_is_over) {
-            self.close_lapsed(known, live);
+            self.close_lapsed(user, known, live);
         }
         if has_ended {
             self.resize(known, |known| known.closed.insert(Closed::new(online_at, until, ClosedEnd::Lapsed)));
@@ -145,7 +145,7 @@ impl Engine {
         } else {
             let live = Live { online_at, deadline: until };
             known.live.replace(Some(live));
-            self.counts.opened(false);
+            self.announce(user, Change::Online, online_at, |counts| counts.opened(false));
             self.arm_no_later(user, known, live);
         }
         Ok(Imported::Added)

@@ -22,6 +22,7 @@
 mod buckets;
 mod builder;
 mod chain;
+mod events;
 #[cfg(all(test, not(shuttle)))]
 mod exhaustive;
 mod figures;
@@ -55,6 +56,7 @@ use crate::time::{Clock, Ttl, UnixSeconds};
 use crate::user_id::UserId;
 
 pub use builder::Builder;
+pub use events::{Change, Event, Events, Overrun};
 pub use figures::Figures;
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
@@ -138,6 +140,8 @@ pub struct Engine {
     sweeping: Mutex<()>,
     recent_outages: RecentOutages,
     counts: Counts,
+    /// None for an engine that nobody follows.
+    events: Option<Events>,
     users_max: u64,
     retention: Retention,
     rules: Rules,
@@ -235,16 +239,18 @@ impl Engine {
         let live = left_now.map_or(opened, |last| Live { online_at: last.online_at(), ..opened });
         self.write(user, Kind::Live, live.online_at, live.deadline)?;
         if let Some(over) = over {
-            self.close_lapsed(known, over);
+            self.close_lapsed(user, known, over);
         }
+        let ttl = self.rules.ttl.as_seconds();
+        let is_flap = known.closed.last().is_some_and(|last| now.since(last.offline_at()) <= ttl);
         if left_now.is_some() {
             known.closed.pop();
-            self.counts.reopened();
-        } else {
-            let ttl = self.rules.ttl.as_seconds();
-            self.counts.opened(known.closed.last().is_some_and(|last| now.since(last.offline_at()) <= ttl));
         }
         known.live.replace(Some(live));
+        self.announce(user, Change::Online, now, |counts| match left_now {
+            Some(_) => counts.reopened(),
+            None => counts.opened(is_flap),
+        });
         // An entry of an earlier session serves as well: it is found no later than this one is due.
         if known.armed == 0 {
             known.armed = self.buckets.arm(user, self.due(live));
@@ -265,12 +271,12 @@ impl Engine {
     pub(crate) fn leave_unconfirmed(&self, user: UserId) -> Result<Leave, WriteError> {
         let left = self.roster.change(user, |known| {
             let now = self.clock.now();
-            let Some(live) = self.close_if_over(known, now) else { return Ok(Leave::NotLive) };
+            let Some(live) = self.close_if_over(user, known, now) else { return Ok(Leave::NotLive) };
             let left = leave(live, now);
             self.write(user, Kind::Left, left.online_at(), left.offline_at())?;
             self.push_closed(known, left);
             known.live.replace(None);
-            self.counts.left();
+            self.announce(user, Change::Left, left.offline_at(), Counts::left);
             Ok(Leave::Left)
         });
         left.unwrap_or(Ok(Leave::NotLive))
@@ -303,9 +309,15 @@ impl Engine {
                 return (false, Err(refusal.into()));
             }
             // One that is over has lapsed, whether or not the sweep has been here.
-            let live = self.close_if_over(known, now);
+            let live = self.close_if_over(user, known, now);
             let sessions = known.closed.len() as u64 + u64::from(live.is_some());
-            self.counts.forgot(sessions, live.is_some());
+            match live {
+                Some(live) => {
+                    let at = now.min(live.deadline);
+                    self.announce(user, Change::Forgotten, at, |counts| counts.forgot(sessions, true));
+                }
+                None => self.counts.forgot(sessions, false),
+            }
             self.counts.resized(known.closed.heap_bytes(), 0);
             (true, Ok(self.shown(known, live, now).count() as u64))
         })
@@ -395,19 +407,19 @@ impl Engine {
     }
 
     /// The live session; one that is over is closed first, and then there is none.
-    fn close_if_over(&self, known: &mut User, now: UnixSeconds) -> Option<Live> {
+    fn close_if_over(&self, user: UserId, known: &mut User, now: UnixSeconds) -> Option<Live> {
         let live = known.live.load()?;
         if self.rules.is_over(live, self.recent_outages(), now) {
-            self.close_lapsed(known, live);
+            self.close_lapsed(user, known, live);
             return None;
         }
         Some(live)
     }
 
-    fn close_lapsed(&self, known: &mut User, live: Live) {
+    fn close_lapsed(&self, user: UserId, known: &mut User, live: Live) {
         self.push_closed(known, lapse(live));
         known.live.replace(None);
-        self.counts.lapsed();
+        self.announce(user, Change::Lapsed, live.deadline, Counts::lapsed);
     }
 
     fn push_closed(&self, known: &mut User, session: Closed) {

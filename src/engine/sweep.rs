@@ -75,7 +75,7 @@ impl Engine {
         };
         let due = self.due(live);
         if due <= second {
-            self.close_lapsed(known, live);
+            self.close_lapsed(user, known, live);
             known.armed = 0;
             self.retain(known, now);
             Visit::Lapsed { left_nothing: known.is_empty() }

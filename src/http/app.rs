@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::time::Instant;
 
+use super::announcer::Announcer;
 use super::body::BodyLimits;
 use super::error::Refused;
 use super::log::ClientLog;
@@ -42,6 +43,7 @@ pub(super) struct App {
     pub metrics: Arc<Metrics>,
     /// What of the latencies has been given to the metrics.
     pub published: Mutex<Published>,
+    pub announcer: Announcer,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
     draining: AtomicBool,
@@ -110,6 +112,7 @@ impl App {
             arriving: Arc::default(),
             metrics: Arc::new(metrics(settings)),
             published: Mutex::default(),
+            announcer: Announcer::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -203,11 +206,16 @@ impl App {
 
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.announcer.drain();
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
     }
 
     /// A worker thread ends. Unless everything does, its panic has been printed, and the service runs on with fewer.
     pub fn end_worker(&self) {
-        if !self.draining.load(Ordering::Acquire) {
+        if !self.is_draining() {
             self.worker_ended.store(true, Ordering::Release);
         }
     }

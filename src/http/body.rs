@@ -20,9 +20,9 @@ pub(super) enum Body {
 
 impl Body {
     /// The request is in flight for as long as this is.
-    pub fn holding(self, in_flight: InFlight) -> Self {
+    pub fn holding(self, in_flight: Option<InFlight>) -> Self {
         match self {
-            Self::Axum { body, .. } => Self::Axum { body, _in_flight: Some(in_flight) },
+            Self::Axum { body, .. } => Self::Axum { body, _in_flight: in_flight },
             // It is written as soon as it is taken.
             Self::Whole(bytes) => Self::Whole(bytes),
         }

@@ -33,7 +33,7 @@ pub(super) async fn drive(socket: Socket, service: Dispatch, mut drain: DrainSig
             .serve_connection(socket.clone(), service)
     );
     let mut is_draining = false;
-    std::future::poll_fn(|cx| {
+    let is_cut = std::future::poll_fn(|cx| {
         if !is_draining && drain.is_given(cx) {
             is_draining = true;
             protocol.as_mut().graceful_shutdown();
@@ -41,10 +41,16 @@ pub(super) async fn drive(socket: Socket, service: Dispatch, mut drain: DrainSig
         let is_over = protocol.as_mut().poll(cx).is_ready();
         let sent = socket.poll_out(cx);
         // What a refused request was answered may still have to go out: that is left to `close`.
-        if is_over || matches!(sent, Poll::Ready(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
+        if is_over || matches!(sent, Poll::Ready(Err(_))) {
+            return Poll::Ready(false);
+        }
+        // A watcher that reads nothing cannot be told, and must not hold up the end of all others.
+        if is_draining && socket.is_ignored() { Poll::Ready(true) } else { Poll::Pending }
     })
     .await;
-    close(&socket).await;
+    if !is_cut {
+        close(&socket).await;
+    }
 }
 
 /// Tells every connection of a worker that the service drains.

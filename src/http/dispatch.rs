@@ -106,8 +106,8 @@ impl Dispatch {
         self.socket.serving(route);
         let (worker, socket) = (Rc::clone(&self.worker), self.socket.clone());
         let stats = Arc::clone(&worker.stats);
-        // Also when the client goes away first.
-        let in_flight = stats.wait();
+        // Also when the client goes away first. Whoever waits for something to happen holds nobody up.
+        let in_flight = (!route.waits()).then(|| stats.wait());
         let framing = if is_complete { Ok(()) } else { seed::check_framing(&request, &socket) };
         let answer = CatchPanic(Box::pin(async move {
             if let Err(error) = framing {

@@ -10,6 +10,8 @@
 //!   seed        the original three endpoints, by hand
 //!   routes      everything else, on axum: bulk, one user, export and import (transfer), health and orders (admin), status
 //!   route       the paths there are, as metrics name them
+//!   watch       transitions as they happen; events: the same by long poll; sse: their text
+//!   announcer   one thread that tells those who wait for transitions that there are new ones
 //!   waiters     who waits for the disk
 //!   publish     what the workers (stats) and the engine have counted, into metrics
 //! ```
@@ -20,6 +22,7 @@ mod acceptor;
 mod admin;
 #[cfg(test)]
 mod always_tests;
+mod announcer;
 mod app;
 mod body;
 mod bulk;
@@ -27,6 +30,7 @@ mod connection;
 mod cursor;
 mod dispatch;
 mod error;
+mod events;
 mod first_request;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -45,11 +49,13 @@ mod routes;
 mod seed;
 mod server;
 mod socket;
+mod sse;
 mod stats;
 mod status;
 mod transfer;
 mod user;
 mod waiters;
+mod watch;
 mod worker;
 
 pub use server::{Server, StartError};

@@ -43,6 +43,8 @@ pub(super) async fn openapi() -> Response {
         profile,
         forget,
         online,
+        watch,
+        events,
         export,
         import,
         snapshot,
@@ -132,6 +134,24 @@ struct Online {
 }
 
 #[derive(ToSchema)]
+struct Transition {
+    event: OnlineOrOffline,
+    id: i64,
+    /// When the session began; or when it ended, for one that lapsed its deadline.
+    at: u32,
+    /// Of `offline` only: `lapsed`, `left` or `forgotten`.
+    reason: Option<String>,
+}
+
+#[derive(ToSchema)]
+struct Transitions {
+    /// In the order in which they happened; that of one user is exact.
+    events: Vec<Transition>,
+    /// What the next call gives as `after`. There is always one.
+    next: String,
+}
+
+#[derive(ToSchema)]
 struct Live {
     live: bool,
 }
@@ -179,6 +199,19 @@ calls! {
         [(status = 200, body = Forgotten), (status = 400, body = Refusal), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
         (), [(status = 200, body = Online), (status = 503, body = Refusal)];
+    watch: get "/v1/watch", "Transitions as they happen, as server-sent events: first `snapshot`, then `online` and `offline`, each with the id to resume from. `reset` says that what was asked for is no longer held, `lagged` that the reader was too slow, `draining` that the service stops.",
+        (params(("ids" = Option<String>, Query, description = "up to 1000 user ids, separated by commas; everybody without it"),
+                ("after" = Option<String>, Query, description = "the id of the event seen last; the header Last-Event-ID wins over it"),
+                ("id_format" = Option<String>, Query, description = "number or string")),),
+        [(status = 200, content_type = "text/event-stream", body = String), (status = 400, body = Refusal),
+         (status = 501, body = Refusal), (status = 503, body = Refusal)];
+    events: get "/v1/events", "Transitions by long poll.",
+        (params(("after" = Option<String>, Query, description = "`next` of the call before; from now on without it"),
+                ("limit" = Option<u32>, Query, description = "1 to 10000, 1000 by default"),
+                ("wait" = Option<u32>, Query, description = "seconds to wait for the next one, 0 to 30, 0 by default"),
+                ("id_format" = Option<String>, Query, description = "number or string")),),
+        [(status = 200, body = Transitions), (status = 400, body = Refusal), (status = 410, body = Refusal),
+         (status = 501, body = Refusal), (status = 503, body = Refusal)];
     export: get "/v1/export", "Everybody's sessions as NDJSON, one a line: {\"id\",\"online_at\",\"offline_at\"}. A live session has its deadline as offline_at.",
         (params(("id_format" = Option<String>, Query, description = "number or string")),),
         [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];

@@ -53,6 +53,7 @@ fn requests(app: &App, metrics: &Metrics) {
     metrics.connections.set(number(stats.connections));
     metrics.connections_made.accepted.absolute(stats.accepted);
     metrics.connections_made.refused.absolute(stats.refused);
+    metrics.watchers.set(number(app.announcer.readers()));
     let workers = app.counted();
     metrics.http_requests_in_flight.set(number(workers.iter().map(|worker| worker.in_flight()).sum()));
     for (route, verb, code, count) in WorkerStats::requests(workers) {

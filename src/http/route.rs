@@ -13,6 +13,8 @@ pub(super) enum Route {
     LeaveMany,
     User,
     Online,
+    Watch,
+    Events,
     Status,
     Export,
     Import,
@@ -30,7 +32,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -39,6 +41,8 @@ impl Route {
         Self::LeaveMany,
         Self::User,
         Self::Online,
+        Self::Watch,
+        Self::Events,
         Self::Status,
         Self::Export,
         Self::Import,
@@ -62,6 +66,8 @@ impl Route {
             Self::LeaveMany => "/v1/leave",
             Self::User => "/v1/users/{user_id}",
             Self::Online => "/v1/online",
+            Self::Watch => "/v1/watch",
+            Self::Events => "/v1/events",
             Self::Status => "/v1/status",
             Self::Export => "/v1/export",
             Self::Import => "/v1/import",
@@ -93,6 +99,11 @@ impl Route {
             .unwrap_or(Self::Other)
     }
 
+    /// Whether its answers wait for something to happen, for hours, and nothing is wrong with that.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Watch | Self::Events)
+    }
+
     /// The methods it takes, and the statuses it may be answered with: the series that are there from the start. Should
     /// another come, it is counted all the same.
     pub const fn expected(self) -> (&'static [Verb], &'static [&'static str]) {
@@ -107,6 +118,8 @@ impl Route {
             Self::HealMany | Self::CheckupMany | Self::LeaveMany | Self::Import => (&[Post], MANY),
             Self::User => (&[Get, Head, Delete], &["200", "400", "404", "500", "503"]),
             Self::Online | Self::Status | Self::Export => (&[Get, Head], READ),
+            Self::Watch => (&[Get, Head], &["200", "400", "500", "501", "503"]),
+            Self::Events => (&[Get, Head], &["200", "400", "410", "500", "501", "503"]),
             Self::Snapshot => (&[Post], &["200", "400", "409", "500", "501", "503"]),
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
             Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi => (&[Get, Head], FIXED),
@@ -156,13 +169,14 @@ impl Verb {
 }
 
 /// The statuses we answer with.
-const CODES: [(u16, &str); 11] = [
+const CODES: [(u16, &str); 12] = [
     (200, "200"),
     (400, "400"),
     (404, "404"),
     (405, "405"),
     (408, "408"),
     (409, "409"),
+    (410, "410"),
     (413, "413"),
     (415, "415"),
     (500, "500"),

@@ -15,7 +15,7 @@ use super::error::{Error, JSON, Refused};
 use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, openapi, status, transfer, user};
+use super::{admin, bulk, events, openapi, status, transfer, user, watch};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -41,6 +41,8 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsA
         .route(Route::LeaveMany.path(), post(bulk::leave))
         .route(Route::User.path(), get(user::profile).delete(user::forget))
         .route(Route::Online.path(), get(admin::online))
+        .route(Route::Watch.path(), get(watch::watch))
+        .route(Route::Events.path(), get(events::events))
         .route(Route::Status.path(), get(status::status))
         .route(Route::Export.path(), get(transfer::export))
         .route(Route::Import.path(), post(transfer::import))

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::acceptor::Acceptor;
+use super::announcer::Announcing;
 use super::app::{App, Counting};
 use super::publish;
 use super::recipient::Recipient;
@@ -68,6 +69,7 @@ pub struct Server {
     /// Where metrics have addresses of their own. It goes on while the service drains, so that this can be seen.
     observing: Side,
     publisher: Option<Publisher>,
+    announcing: Option<Announcing>,
 }
 
 /// Some addresses, and the threads that serve them.
@@ -212,11 +214,13 @@ impl Server {
             serving: Side::default(),
             observing: Side::default(),
             publisher: None,
+            announcing: None,
         };
         server.start_serving(listeners, metrics_at, more)?;
         if metrics_at == MetricsAt::OtherPort {
             server.start_observing(metrics_listeners)?;
         }
+        server.announcing = Some(start_announcer(&server.app)?);
         if counting == Counting::On {
             server.publisher = Some(start_publisher(&server.app)?);
         }
@@ -356,6 +360,10 @@ fn spawn<Run: FnOnce() + Send + 'static>(
         .and_then(prepare)
         .and_then(|run| std::thread::Builder::new().name(name.into()).spawn(run))
         .map_err(|source| StartError::Thread { name: name.into(), source })
+}
+
+fn start_announcer(app: &Arc<App>) -> Result<Announcing, StartError> {
+    Announcing::start(app).map_err(|source| StartError::Thread { name: "announcer".into(), source })
 }
 
 fn start_publisher(app: &Arc<App>) -> Result<Publisher, StartError> {

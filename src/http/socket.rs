@@ -112,6 +112,10 @@ impl Socket {
     /// A complete head has arrived and its request is being served.
     pub fn serving(&self, route: Route) {
         self.set(route, false);
+        if route.waits() {
+            // How long that takes says nothing about us.
+            self.0.borrow_mut().sampled = None;
+        }
     }
 
     /// A complete request has come and been answered at once.
@@ -156,6 +160,12 @@ impl Socket {
     pub fn is_heard(&self) -> bool {
         let inner = self.0.borrow();
         !inner.peer_closed && !inner.timed_out
+    }
+
+    /// Whether what is left to send are events for somebody who does not read them.
+    pub fn is_ignored(&self) -> bool {
+        let inner = self.0.borrow();
+        inner.route == Route::Watch && inner.stalled.is_some()
     }
 
     /// Whether a head that came in lately names both a content length and a transfer encoding.
