@@ -83,6 +83,7 @@ fn a_file_can_hold_every_setting() {
         idle-timeout = "2m"
         drain-timeout = "0s"
         max-body-bytes = "1MiB"
+        cors-origin = ["https://app.example.com", "http://localhost:8080"]
         ttl = "10s"
         grace = "2s"
         restart-grace = false
@@ -114,6 +115,7 @@ fn a_file_can_hold_every_setting() {
         "120s",
         "0s",
         "1MiB",
+        "https://app.example.com,http://localhost:8080",
         "10s",
         "2s",
         "false",
@@ -155,6 +157,11 @@ fn a_file_may_say_it_otherwise(#[case] line: &str, #[case] name: &str, #[case] v
 #[case("max-connections", "10_000_000", "10000000")]
 #[case("metrics-listen", "same port", "same port")]
 #[case("metrics-listen", "127.0.0.1:9519,[::1]:9519", "127.0.0.1:9519,[::1]:9519")]
+#[case("cors-origin", "none", "none")]
+#[case("cors-origin", "*", "*")]
+#[case("cors-origin", "https://App.Example.com", "https://app.example.com")]
+#[case("cors-origin", "http://[::1]:8080, https://a:80", "http://[::1]:8080,https://a:80")]
+#[case("cors-origin", "capacitor://localhost", "capacitor://localhost")]
 #[case("ttl", "1s", "1s")]
 #[case("ttl", "1day", "86400s")]
 #[case("grace", "1day", "86400s")]
@@ -202,6 +209,18 @@ fn edges_that_are_taken(#[case] name: &str, #[case] given: &str, #[case] value: 
 #[case("listen", "127.0.0.1:70000")]
 #[case("listen", "127.0.0.1:1,")]
 #[case("metrics-listen", "other port")]
+#[case("cors-origin", "app.example.com")]
+#[case("cors-origin", "https://app.example.com/")]
+#[case("cors-origin", "https://app.example.com/page")]
+#[case("cors-origin", "https://app.example.com:443")]
+#[case("cors-origin", "http://localhost:80")]
+#[case("cors-origin", "https://*.example.com")]
+#[case("cors-origin", "https://user@example.com")]
+#[case("cors-origin", "https://")]
+#[case("cors-origin", "https://a b")]
+#[case("cors-origin", "null")]
+#[case("cors-origin", "*,https://app.example.com")]
+#[case("cors-origin", "https://a,")]
 #[case("ttl", "0s")]
 #[case("ttl", "86401s")]
 #[case("ttl", "1500ms")]

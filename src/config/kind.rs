@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::cors::CorsOrigins;
 use super::settings::LogFormat;
 use super::text::{parse_count, parse_duration, parse_seconds, parse_size, show_duration, show_size};
 use crate::durability::Durability;
@@ -76,6 +77,16 @@ pub(super) const METRICS_ADDRESSES: Kind<Vec<SocketAddr>> = Kind {
     ..ADDRESSES
 };
 const SAME_PORT: &str = "same port";
+
+/// `none` is nobody.
+pub(super) const CORS_ORIGINS: Kind<Option<CorsOrigins>> = Kind {
+    placeholder: "ORIGIN",
+    expected: "origins as browsers write them, such as https://app.example.com, or `*`, or `none`",
+    shape: Shape::List,
+    parse: |text| if text == NONE { Some(None) } else { CorsOrigins::parse(text).map(Some) },
+    show: |origins| origins.as_ref().map_or_else(|| NONE.into(), CorsOrigins::show),
+};
+const NONE: &str = "none";
 
 pub(super) const TTL: Kind<Ttl> = Kind {
     placeholder: "DURATION",

@@ -11,6 +11,7 @@
 //! A value is checked where it is given, also if another one takes precedence: a file with a mistake in it is refused before
 //! the day on which the flag is taken away.
 
+mod cors;
 mod effective;
 mod error;
 mod inputs;
@@ -20,6 +21,7 @@ mod origin;
 mod settings;
 mod text;
 
+pub use cors::CorsOrigins;
 pub use effective::Effective;
 pub use error::SettingError;
 pub use inputs::Inputs;

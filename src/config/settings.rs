@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cors::CorsOrigins;
 use super::kind::{self, Shape};
 use crate::durability::Durability;
 use crate::time::Ttl;
@@ -153,6 +154,10 @@ settings! {
     ["max-body-bytes", "Network", kind::BODY]
     max_body_bytes: usize = 4 * 1024 * 1024;
 
+    /// Pages of this origin may call the service from a browser; several times for several, * for all.
+    ["cors-origin", "Network", kind::CORS_ORIGINS]
+    cors_origin: Option<CorsOrigins> = None;
+
     /// How long a heal keeps its user online.
     ["ttl", "Presence", kind::TTL]
     ttl: Ttl = Ttl::DEFAULT;
@@ -254,6 +259,7 @@ mod tests {
             ("idle-timeout", "75s"),
             ("drain-timeout", "10s"),
             ("max-body-bytes", "4MiB"),
+            ("cors-origin", "none"),
             ("ttl", "7s"),
             ("grace", "0s"),
             ("restart-grace", "true"),

@@ -147,6 +147,10 @@ impl Timeline {
         self.0.iter().map(|closed| closed.word())
     }
 
+    pub fn sessions(&self) -> &[Closed] {
+        &self.0
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Closed> + '_ {
         self.0.iter().copied()
     }

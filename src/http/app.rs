@@ -15,7 +15,7 @@ use super::route::{Route, Verb};
 use super::socket::Timeouts;
 use super::stats::{Stats, WorkerStats};
 use super::waiters::Waiters;
-use crate::config::Settings;
+use crate::config::{CorsOrigins, Settings};
 use crate::durability::Durability;
 use crate::engine::{Engine, Progress, Recovery, Ticket};
 use crate::journal::Refusal;
@@ -35,6 +35,8 @@ pub(super) struct App {
     pub timeouts: Timeouts,
     pub body_limits: BodyLimits,
     pub connections_max: u64,
+    /// Whose pages may call us from a browser; `None` if nobody's.
+    pub cors: Option<CorsOrigins>,
     pub started: Instant,
     /// One for each worker, and one for each observer.
     counted: Vec<Arc<WorkerStats>>,
@@ -107,6 +109,7 @@ impl App {
                 whole: settings.idle_timeout,
             },
             connections_max: settings.max_connections as u64,
+            cors: settings.cors_origin.clone(),
             started: Instant::now(),
             counted: (0..settings.threads + OBSERVERS).map(|_| stats()).collect(),
             arriving: Arc::default(),

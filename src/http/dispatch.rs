@@ -10,14 +10,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as HttpBody, Incoming};
+use hyper::header::ACCEPT_ENCODING;
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response};
 use tower::ServiceExt;
 
 use super::body::{self, Body};
+use super::compression;
+use super::cors::{self, Grant};
 use super::error::Error;
 use super::route::{Route, Verb};
-use super::seed::{self, Match};
+use super::seed::{self, Ask, Match};
 use super::socket::Socket;
 use super::worker::{Scope, Worker};
 
@@ -57,15 +60,20 @@ impl Service<Request<Incoming>> for Dispatch {
         // The request stays where it is and the answer is written in place: each is some 200 bytes, and moving them through
         // the catch and back was a tenth of what a heal cost.
         let mut answer = None;
+        let grant = self.worker.grant(&request);
         match catch_unwind(AssertUnwindSafe(|| self.answer_now(&mut request, &mut answer))) {
-            Ok(()) if answer.is_none() => Answer::Later(self.answer_later(request)),
-            Ok(()) => Answer::Now(answer),
+            Ok(()) if answer.is_none() => return Answer::Later(self.answer_later(request, grant)),
+            Ok(()) => {}
             Err(panic) => {
                 let response = after_panic(&*panic);
                 self.served(Route::of(request.uri().path()), &request, &response);
-                Answer::Now(Some(response))
+                answer = Some(response);
             }
         }
+        if let (Some(grant), Some(response)) = (grant, &mut answer) {
+            grant.write(response.headers_mut());
+        }
+        Answer::Now(answer)
     }
 }
 
@@ -79,9 +87,15 @@ impl Dispatch {
         let route = match self.worker.match_request(request) {
             // Later: this thread has other connections to serve until the disk has answered.
             Match::Ask(ask) if self.worker.must_wait(ask) => return,
+            // Whoever takes it compressed may have to be given it in pieces.
+            Match::Ask(Ask::HeartRhythm(_)) if request.headers().contains_key(ACCEPT_ENCODING) => return,
             Match::Ask(ask) => {
                 *answer = Some(self.worker.answer(ask, std::mem::take(request.headers_mut())));
                 ask.route()
+            }
+            Match::Preflight(route) => {
+                *answer = Some(cors::permit(route));
+                route
             }
             Match::Refused(error, allow) => {
                 *answer = Some(self.worker.refuse(request, error, allow));
@@ -100,7 +114,7 @@ impl Dispatch {
         self.worker.stats.answered(route, Verb::of(request.method()), response.status());
     }
 
-    fn answer_later(&self, request: Request<Incoming>) -> Later {
+    fn answer_later(&self, request: Request<Incoming>, grant: Option<Grant>) -> Later {
         let is_complete = request.body().is_end_stream();
         let (route, verb) = (Route::of(request.uri().path()), Verb::of(request.method()));
         self.socket.serving(route);
@@ -116,7 +130,10 @@ impl Dispatch {
             worker.answer_with_body(request).await
         }));
         Box::pin(async move {
-            let response = answer.await;
+            let mut response = answer.await;
+            if let Some(grant) = grant {
+                grant.write(response.headers_mut());
+            }
             socket.answered(!is_complete);
             stats.answered(route, verb, response.status());
             response.map(|body| body.holding(in_flight))
@@ -132,7 +149,19 @@ impl Worker {
             return seed::check_host(request)
                 .map_or_else(|error| Match::Refused(error, None), |()| Match::Other);
         }
+        if self.app.cors.is_some()
+            && let Some(route) = cors::preflight(request)
+            && seed::check_host(request).is_ok()
+        {
+            return Match::Preflight(route);
+        }
         seed::match_request(request)
+    }
+
+    /// What is to be told to a page of another origin: one branch where no such page is known.
+    #[inline]
+    fn grant(&self, request: &Request<Incoming>) -> Option<Grant> {
+        Grant::of(self.app.cors.as_ref()?, request.headers())
     }
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
@@ -147,13 +176,27 @@ impl Worker {
         match self.match_request(&request) {
             Match::Other => self.route(request).await,
             Match::Refused(error, allow) => self.refuse(&mut request, error, allow),
+            // Nothing depends on its body, and a browser sends none.
+            Match::Preflight(route) => cors::permit(route),
             Match::Ask(ask) => {
                 let (parts, body) = request.into_parts();
                 match body::read(body, self.app.body_limits).await {
-                    Ok(_ignored) => self.answer_in_time(ask, parts.headers).await,
+                    Ok(_ignored) => self.answer_well(ask, parts.headers).await,
                     Err(error) => Error::from(error).into_response_with(parts.headers),
                 }
             }
+        }
+    }
+}
+
+impl Worker {
+    /// In its time, and compressed if it is long and that was asked for.
+    async fn answer_well(&self, ask: Ask, headers: HeaderMap) -> Response<Body> {
+        let accepts = matches!(ask, Ask::HeartRhythm(_)).then(|| compression::accepts(&headers)).flatten();
+        let answer = self.answer_in_time(ask, headers).await;
+        match accepts {
+            Some(accepts) => compression::compress(accepts, answer).await,
+            None => answer,
         }
     }
 }

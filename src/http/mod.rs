@@ -7,8 +7,11 @@
 //!   connection  drives hyper over its socket, to the end and past it
 //!   socket      our timeouts; gathers responses
 //!   dispatch    request → response; catches panics
+//!   cors        which pages of other origins may call us
 //!   seed        the original three endpoints, by hand
-//!   routes      everything else, on axum: bulk, one user, export and import (transfer), health and orders (admin), status
+//!   routes      everything else, on axum: bulk, one user (user, history, uptime), export and import (transfer), health and
+//!               orders (admin), status, the description (openapi) and a page to try it (docs)
+//!   compression long answers, when asked
 //!   route       the paths there are, as metrics name them
 //!   watch       transitions as they happen; events: the same by long poll; sse: their text
 //!   announcer   one thread that tells those who wait for transitions that there are new ones
@@ -26,15 +29,19 @@ mod announcer;
 mod app;
 mod body;
 mod bulk;
+mod compression;
 mod connection;
+mod cors;
 mod cursor;
 mod dispatch;
+mod docs;
 mod error;
 mod events;
 mod first_request;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod heads;
+mod history;
 #[cfg(test)]
 mod hung_tests;
 mod ids;
@@ -53,6 +60,7 @@ mod sse;
 mod stats;
 mod status;
 mod transfer;
+mod uptime;
 mod user;
 mod waiters;
 mod watch;

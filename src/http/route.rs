@@ -12,6 +12,8 @@ pub(super) enum Route {
     CheckupMany,
     LeaveMany,
     User,
+    UserHistory,
+    UserStats,
     Online,
     Watch,
     Events,
@@ -24,6 +26,8 @@ pub(super) enum Route {
     Readyz,
     Metrics,
     Openapi,
+    Docs,
+    DocsFile,
     /// None of them.
     Other,
 }
@@ -32,7 +36,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -40,6 +44,8 @@ impl Route {
         Self::CheckupMany,
         Self::LeaveMany,
         Self::User,
+        Self::UserHistory,
+        Self::UserStats,
         Self::Online,
         Self::Watch,
         Self::Events,
@@ -52,6 +58,8 @@ impl Route {
         Self::Readyz,
         Self::Metrics,
         Self::Openapi,
+        Self::Docs,
+        Self::DocsFile,
         Self::Other,
     ];
 
@@ -65,6 +73,8 @@ impl Route {
             Self::CheckupMany => "/v1/checkup",
             Self::LeaveMany => "/v1/leave",
             Self::User => "/v1/users/{user_id}",
+            Self::UserHistory => "/v1/users/{user_id}/history",
+            Self::UserStats => "/v1/users/{user_id}/stats",
             Self::Online => "/v1/online",
             Self::Watch => "/v1/watch",
             Self::Events => "/v1/events",
@@ -77,26 +87,31 @@ impl Route {
             Self::Readyz => "/readyz",
             Self::Metrics => "/metrics",
             Self::Openapi => "/openapi.json",
+            Self::Docs => "/docs",
+            Self::DocsFile => "/docs/{file}",
             Self::Other => "other",
         }
     }
 
     /// That of a path.
     pub fn of(path: &str) -> Self {
-        Self::ALL
-            .into_iter()
-            .find(|route| match route.path().strip_suffix("/{user_id}") {
-                Some(start) => match path.strip_prefix(start) {
-                    // The original three say what is missing.
-                    Some("") => *route != Self::User,
-                    Some(rest) => rest
-                        .strip_prefix('/')
-                        .is_some_and(|id| !id.strip_suffix('/').unwrap_or(id).contains('/')),
-                    None => false,
-                },
-                None => path == route.path(),
-            })
-            .unwrap_or(Self::Other)
+        Self::ALL.into_iter().find(|route| route.serves(path)).unwrap_or(Self::Other)
+    }
+
+    fn serves(self, path: &str) -> bool {
+        let Some((start, rest)) = self.path().split_once("/{") else { return path == self.path() };
+        let Some((_, end)) = rest.split_once('}') else { return false };
+        // The original three take one slash behind the id, and say what is missing.
+        let is_original = matches!(self, Self::Heal | Self::Checkup | Self::HeartRhythm);
+        let Some(rest) = path.strip_prefix(start) else { return false };
+        if is_original && rest.is_empty() {
+            return true;
+        }
+        let Some(value) = rest.strip_prefix('/').and_then(|rest| rest.strip_suffix(end)) else {
+            return false;
+        };
+        let value = if is_original { value.strip_suffix('/').unwrap_or(value) } else { value };
+        (is_original || !value.is_empty()) && !value.contains('/')
     }
 
     /// Whether its answers wait for something to happen, for hours, and nothing is wrong with that.
@@ -117,12 +132,15 @@ impl Route {
             Self::Checkup | Self::HeartRhythm => (&[Get, Head], ORIGINAL),
             Self::HealMany | Self::CheckupMany | Self::LeaveMany | Self::Import => (&[Post], MANY),
             Self::User => (&[Get, Head, Delete], &["200", "400", "404", "500", "503"]),
-            Self::Online | Self::Status | Self::Export => (&[Get, Head], READ),
+            Self::UserHistory | Self::UserStats | Self::Online | Self::Status | Self::Export => {
+                (&[Get, Head], READ)
+            }
             Self::Watch => (&[Get, Head], &["200", "400", "500", "501", "503"]),
             Self::Events => (&[Get, Head], &["200", "400", "410", "500", "501", "503"]),
             Self::Snapshot => (&[Post], &["200", "400", "409", "500", "501", "503"]),
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
-            Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi => (&[Get, Head], FIXED),
+            Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi | Self::Docs => (&[Get, Head], FIXED),
+            Self::DocsFile => (&[Get, Head], &["200", "404", "500"]),
             Self::Other => (&[Get, Head, Put, Post, Delete, Verb::Other], &["400", "404", "500"]),
         }
     }
@@ -169,8 +187,9 @@ impl Verb {
 }
 
 /// The statuses we answer with.
-const CODES: [(u16, &str); 12] = [
+const CODES: [(u16, &str); 13] = [
     (200, "200"),
+    (204, "204"),
     (400, "400"),
     (404, "404"),
     (405, "405"),
@@ -215,8 +234,16 @@ mod tests {
             ("/v1/heal", Route::HealMany),
             ("/v1/heal/", Route::Other),
             ("/v1/users/-5", Route::User),
-            ("/v1/users/1/history", Route::Other),
+            ("/v1/users/1/history", Route::UserHistory),
+            ("/v1/users/-5/stats", Route::UserStats),
+            ("/v1/users//stats", Route::Other),
+            ("/v1/users/1/2/stats", Route::Other),
+            ("/v1/users/1/", Route::Other),
+            ("/v1/users/", Route::Other),
             ("/metrics", Route::Metrics),
+            ("/docs", Route::Docs),
+            ("/docs/", Route::Other),
+            ("/docs/start.js", Route::DocsFile),
             ("/favicon.ico", Route::Other),
             ("other", Route::Other),
             ("", Route::Other),

@@ -15,7 +15,9 @@ use super::error::{Error, JSON, Refused};
 use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
-use super::{admin, bulk, events, openapi, status, transfer, user, watch};
+use super::{
+    admin, bulk, compression, docs, events, history, openapi, status, transfer, uptime, user, watch,
+};
 
 /// What a handler on the router works with.
 #[derive(Clone)]
@@ -35,11 +37,23 @@ impl Shared {
 }
 
 pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsAt) -> Router {
-    let routes = Router::new()
+    let routes = compression::layer(richer())
+        .route(Route::Openapi.path(), get(openapi::openapi))
+        .route(Route::Docs.path(), get(docs::page))
+        .route(Route::DocsFile.path(), get(docs::file))
+        .merge(observed(metrics));
+    finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
+}
+
+/// Everything on `/v1`.
+fn richer() -> Router<Shared> {
+    Router::new()
         .route(Route::HealMany.path(), post(bulk::heal))
         .route(Route::CheckupMany.path(), post(bulk::checkup))
         .route(Route::LeaveMany.path(), post(bulk::leave))
         .route(Route::User.path(), get(user::profile).delete(user::forget))
+        .route(Route::UserHistory.path(), get(history::history))
+        .route(Route::UserStats.path(), get(uptime::uptime))
         .route(Route::Online.path(), get(admin::online))
         .route(Route::Watch.path(), get(watch::watch))
         .route(Route::Events.path(), get(events::events))
@@ -47,9 +61,6 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsA
         .route(Route::Export.path(), get(transfer::export))
         .route(Route::Import.path(), post(transfer::import))
         .route(Route::Snapshot.path(), post(admin::snapshot))
-        .route(Route::Openapi.path(), get(openapi::openapi))
-        .merge(observed(metrics));
-    finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
 }
 
 /// What is served where metrics have addresses of their own.

@@ -5,11 +5,14 @@
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING, VARY,
+};
 use hyper::{HeaderMap, Method, Request, Response, Version};
 
 use super::app::Served;
 use super::body::Body;
+use super::compression;
 use super::error::{Error, JSON, Refused};
 use super::json;
 use super::route::Route;
@@ -89,6 +92,8 @@ pub(super) enum Match {
     Ask(Ask),
     /// The router's.
     Other,
+    /// A browser's that asks whether a page may call this.
+    Preflight(Route),
     /// Nobody's.
     Refused(Error, Option<HeaderValue>),
 }
@@ -190,7 +195,12 @@ impl Worker {
             }
             Ask::HeartRhythm(user) => {
                 let body = json::heart_rhythm(user, &engine.timeline(user));
-                not_stored(json_response(headers, body.into()))
+                let is_long = body.len() as u64 >= compression::LONG_BYTES;
+                let mut response = not_stored(json_response(headers, body.into()));
+                if is_long {
+                    response.headers_mut().insert(VARY, HeaderValue::from(ACCEPT_ENCODING));
+                }
+                response
             }
         }
     }

@@ -110,7 +110,7 @@ struct Snapshot {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Outage {
+pub(super) struct Outage {
     from: u32,
     to: u32,
 }

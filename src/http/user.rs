@@ -16,20 +16,20 @@ use super::routes::Shared;
 use super::seed::percent_decode;
 use crate::user_id::UserId;
 
-/// The id that a path ends with.
-pub(super) struct PathId(UserId);
+/// The id in a path: what follows `/v1/users/`.
+pub(super) struct PathId(pub UserId);
 
 impl<S: Sync> FromRequestParts<S> for PathId {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
-        let id = parts.uri.path().rsplit('/').next().unwrap_or_default();
+        let id = parts.uri.path().split('/').nth(3).unwrap_or_default();
         Ok(Self(UserId::from_ascii(&percent_decode(id.as_bytes()))?))
     }
 }
 
-/// An id as JSON.
-#[derive(Serialize)]
+/// A number; with `id_format=string` a string of digits.
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(super) enum Id {
     Number(i64),
@@ -37,7 +37,7 @@ pub(super) enum Id {
 }
 
 impl Id {
-    fn new(user: UserId, format: IdFormat) -> Self {
+    pub fn new(user: UserId, format: IdFormat) -> Self {
         match format {
             IdFormat::Number => Self::Number(user.as_i64()),
             IdFormat::String => Self::String(user.to_string()),
@@ -47,7 +47,6 @@ impl Id {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Profile {
-    #[schema(value_type = i64)]
     id: Id,
     status: &'static str,
     /// Of the latest session; null for a user who has only ever left in the second of coming.

@@ -160,19 +160,24 @@ impl Client {
         };
         let head = String::from_utf8(self.read.drain(..head_end).collect()).unwrap();
         let mut response = Response::parse(&head);
-        if method != "HEAD" && response.header("transfer-encoding") == Some("chunked") {
-            response.body = String::from_utf8(self.chunks()).unwrap();
+        // An event stream has no end: it is left where its events begin.
+        if response.header("content-type") == Some("text/event-stream") {
             return response;
         }
+        let has_body = method != "HEAD" && response.status != 204;
+        if has_body && response.header("transfer-encoding") == Some("chunked") {
+            response.bytes = self.chunks();
+            return response.read();
+        }
         let length = match response.header("content-length") {
-            Some(length) if method != "HEAD" => length.parse().unwrap(),
+            Some(length) if has_body => length.parse().unwrap(),
             _ => 0,
         };
         while self.read.len() < length {
             assert!(self.fill() > 0, "the connection was closed within an answer");
         }
-        response.body = String::from_utf8(self.read.drain(..length).collect()).unwrap();
-        response
+        response.bytes = self.read.drain(..length).collect();
+        response.read()
     }
 
     fn chunks(&mut self) -> Vec<u8> {
@@ -227,7 +232,9 @@ impl Client {
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
+    /// As text; empty if it is compressed.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Response {
@@ -238,7 +245,14 @@ impl Response {
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        Self { status, headers, body: String::new() }
+        Self { status, headers, body: String::new(), bytes: Vec::new() }
+    }
+
+    fn read(mut self) -> Self {
+        if self.header("content-encoding").is_none() {
+            self.body = String::from_utf8(self.bytes.clone()).unwrap();
+        }
+        self
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
