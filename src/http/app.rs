@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::announcer::Announcer;
 use super::body::BodyLimits;
 use super::error::Refused;
+use super::figures::Recent;
 use super::log::ClientLog;
 use super::publish::Published;
 use super::route::{Route, Verb};
@@ -46,6 +47,7 @@ pub(super) struct App {
     /// What of the latencies has been given to the metrics.
     pub published: Mutex<Published>,
     pub announcer: Announcer,
+    pub recent: Recent,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
     draining: AtomicBool,
@@ -116,6 +118,7 @@ impl App {
             metrics: Arc::new(metrics(settings)),
             published: Mutex::default(),
             announcer: Announcer::default(),
+            recent: Recent::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -210,6 +213,7 @@ impl App {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.announcer.drain();
+        self.recent.drain();
     }
 
     pub fn is_draining(&self) -> bool {

@@ -17,6 +17,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::admin::{Readiness, SnapshotReply};
 use super::error::{Error, JSON};
+use super::figures::Figures;
 use super::history::History;
 use super::status::Status;
 use super::transfer::ImportReply;
@@ -59,6 +60,8 @@ pub(super) async fn openapi() -> Response {
         online,
         watch,
         events,
+        figures,
+        figures_watch,
         export,
         import,
         snapshot,
@@ -69,7 +72,10 @@ pub(super) async fn openapi() -> Response {
         status,
         description,
         docs,
-        docs_file
+        docs_file,
+        page,
+        page_file,
+        client
     )
 )]
 struct Description;
@@ -345,6 +351,10 @@ calls! {
                 ("wait" = Option<u32>, Query, description = "seconds to wait for the next one, 0 to 30, 0 by default")),),
         [(status = 200, body = Transitions), (status = 410, body = Refusal),
          (status = 501, body = Refusal), (status = 503, body = Refusal)];
+    figures: get "/v1/figures", "The last hour, a point a second: of this run of the service.",
+        (), [(status = 200, body = Figures), (status = 503, body = Refusal)];
+    figures_watch: get "/v1/figures/watch", "The same as it happens, as server-sent events: `figures` once a second, a point with `users`, `ready`, `reasons`, `journal` and `snapshot`, the last two as /v1/status has them; `draining` when the service stops.",
+        (), [(status = 200, content_type = "text/event-stream", body = String), (status = 503, body = Refusal)];
     export: get "/v1/export", "Everybody's sessions as NDJSON, one SessionLine a line. A live session has its deadline as offline_at.",
         (), [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];
     import: post "/v1/import", "Takes sessions as an export writes them, at most 1 KiB a line. Idempotent, not atomic.",
@@ -371,4 +381,11 @@ calls! {
     docs_file: get "/docs/{file}", "What that page loads. As gzip, but for its own script.",
         (params(("file" = String, Path)),),
         [(status = 200), (status = 404, body = Refusal)];
+    page: get "/", "The live page.",
+        (), [(status = 200, content_type = "text/html", body = String)];
+    page_file: get "/page/{file}", "What that page loads.",
+        (params(("file" = String, Path)),),
+        [(status = 200), (status = 404, body = Refusal)];
+    client: get "/heartbeat.js", "A client for the pages of others: an ES module.",
+        (), [(status = 200, content_type = "text/javascript", body = String)];
 }

@@ -17,6 +17,8 @@ pub(super) enum Route {
     Online,
     Watch,
     Events,
+    Figures,
+    FiguresWatch,
     Status,
     Export,
     Import,
@@ -28,6 +30,9 @@ pub(super) enum Route {
     Openapi,
     Docs,
     DocsFile,
+    Page,
+    PageFile,
+    Client,
     /// None of them.
     Other,
 }
@@ -36,7 +41,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -49,6 +54,8 @@ impl Route {
         Self::Online,
         Self::Watch,
         Self::Events,
+        Self::Figures,
+        Self::FiguresWatch,
         Self::Status,
         Self::Export,
         Self::Import,
@@ -60,6 +67,9 @@ impl Route {
         Self::Openapi,
         Self::Docs,
         Self::DocsFile,
+        Self::Page,
+        Self::PageFile,
+        Self::Client,
         Self::Other,
     ];
 
@@ -78,6 +88,8 @@ impl Route {
             Self::Online => "/v1/online",
             Self::Watch => "/v1/watch",
             Self::Events => "/v1/events",
+            Self::Figures => "/v1/figures",
+            Self::FiguresWatch => "/v1/figures/watch",
             Self::Status => "/v1/status",
             Self::Export => "/v1/export",
             Self::Import => "/v1/import",
@@ -89,6 +101,9 @@ impl Route {
             Self::Openapi => "/openapi.json",
             Self::Docs => "/docs",
             Self::DocsFile => "/docs/{file}",
+            Self::Page => "/",
+            Self::PageFile => "/page/{file}",
+            Self::Client => "/heartbeat.js",
             Self::Other => "other",
         }
     }
@@ -116,7 +131,7 @@ impl Route {
 
     /// Whether its answers wait for something to happen, for hours, and nothing is wrong with that.
     pub const fn waits(self) -> bool {
-        matches!(self, Self::Watch | Self::Events)
+        matches!(self, Self::Watch | Self::Events | Self::FiguresWatch)
     }
 
     /// The methods it takes, and the statuses it may be answered with: the series that are there from the start. Should
@@ -132,7 +147,7 @@ impl Route {
             Self::Checkup | Self::HeartRhythm => (&[Get, Head], ORIGINAL),
             Self::HealMany | Self::CheckupMany | Self::LeaveMany | Self::Import => (&[Post], MANY),
             Self::User => (&[Get, Head, Delete], &["200", "400", "404", "500", "503"]),
-            Self::UserHistory | Self::UserStats | Self::Online | Self::Status | Self::Export => {
+            Self::UserHistory | Self::UserStats | Self::Online | Self::Status | Self::Export | Self::Figures | Self::FiguresWatch => {
                 (&[Get, Head], READ)
             }
             Self::Watch => (&[Get, Head], &["200", "400", "500", "501", "503"]),
@@ -141,6 +156,8 @@ impl Route {
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
             Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi | Self::Docs => (&[Get, Head], FIXED),
             Self::DocsFile => (&[Get, Head], &["200", "404", "500"]),
+            Self::Page | Self::Client => (&[Get, Head], &["200", "304", "500"]),
+            Self::PageFile => (&[Get, Head], &["200", "304", "404", "500"]),
             Self::Other => (&[Get, Head, Put, Post, Delete, Verb::Other], &["400", "404", "500"]),
         }
     }
@@ -187,9 +204,10 @@ impl Verb {
 }
 
 /// The statuses we answer with.
-const CODES: [(u16, &str); 13] = [
+const CODES: [(u16, &str); 14] = [
     (200, "200"),
     (204, "204"),
+    (304, "304"),
     (400, "400"),
     (404, "404"),
     (405, "405"),
