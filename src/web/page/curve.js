@@ -74,9 +74,10 @@ export class Curve {
     ctx.restore();
   }
 
-  /** All points anew. */
+  /** Those of the service's last hour. What was seen before its last start stays. */
   set(points) {
-    this.points = points.slice(-HOLD);
+    const first = points[0]?.at ?? Infinity;
+    this.points = [...this.points.filter(point => point.at < first), ...points].slice(-HOLD);
     this.draw();
   }
 

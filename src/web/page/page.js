@@ -63,7 +63,7 @@ function showTiles({ heals_per_second, journal, snapshot, ready, reasons: why })
   const [p99, unit] = worst ? latency(worst) : ['–', ''];
   say('p99', p99);
   say('p99-unit', unit);
-  say('p99-says', worst ? 'worst second of the last ten' : 'no heal was timed just now');
+  say('p99-says', worst ? 'worst of ten seconds' : 'no heal was timed just now');
   say('journal', !journal ? 'None' : journal.accepting ? 'Accepting' : 'Refusing');
   $('journal').dataset.is = !journal || journal.accepting ? 'well' : 'ill';
   say('journal-says', !journal ? 'nothing is kept on disk' : journal.refusal ?? synced(journal));
@@ -88,19 +88,19 @@ function state(is, text) {
 }
 
 // While the service is away somebody asks it why, if it says so.
-let asking;
+let isFollowing = false, asking;
 async function explain() {
+  clearTimeout(asking);
   const why = await reasons();
-  if (document.body.dataset.is === 'live') return;
+  if (isFollowing || document.hidden) return;
   const since = latest ? `, figures of ${clock(latest.at)}` : '';
   if (why === null) state('lost', `Cannot reach the service${since}; trying again`);
   else state('unready', why.length ? sentence(why) : 'Connecting');
-  clearTimeout(asking);
   asking = setTimeout(explain, 1_000);
 }
 
 async function begin() {
-  clearTimeout(asking);
+  isFollowing = true;
   try {
     const [{ points }, status] = await Promise.all([get('v1/figures'), get('v1/status')]);
     curve.set(points);
@@ -115,7 +115,7 @@ async function begin() {
 follow('v1/figures/watch', {}, { figures: show }, {
   whenOpen: begin,
   whenLost: () => {
-    if (document.body.dataset.is === 'live') state('lost', 'Cannot reach the service; trying again');
+    isFollowing = false;
     explain();
   },
 });
