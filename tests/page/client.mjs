@@ -36,6 +36,11 @@ describe('the client, on a page of another origin', () => {
     const url = `${origin}/?id=${id}&ttl=${TTL}&service=${encodeURIComponent(`${service.url}/`)}`;
     return withPage({ url, origins: [origin, service.url] }, use);
   };
+  // A session of no length is in no timeline: whoever leaves is to have been here for a second.
+  const settled = id => until('a session of some length', async () => {
+    const [session] = await sessions(id);
+    return session.offline_at - session.online_at > TTL;
+  });
   const sessions = async id => (await service.call('GET', `/v1/users/${id}/history`)).history;
 
   test('it is shorter than 2 kB', async () => {
@@ -74,6 +79,7 @@ describe('the client, on a page of another origin', () => {
   test('its user has left as soon as the page goes, and not a ttl later', async () => {
     await open(3, async page => {
       await page.getByText('You are online.').waitFor();
+      await settled(3);
       await page.goto(`${origin}/elsewhere`);
       await until('the user has left', async () => !(await service.isOnline(3)), 1_500);
       assert.equal((await sessions(3)).at(-1).end, 'left');
@@ -83,6 +89,7 @@ describe('the client, on a page of another origin', () => {
   test('its user has left when the tab is closed', async () => {
     await open(4, async page => {
       await page.getByText('You are online.').waitFor();
+      await settled(4);
       await page.close({ runBeforeUnload: true });
       await until('the user has left', async () => (await sessions(4)).at(-1).end === 'left', 1_500);
     });
@@ -91,6 +98,7 @@ describe('the client, on a page of another origin', () => {
   test('its user is back with the page, and leaves by a button', async () => {
     await open(5, async page => {
       await page.getByText('You are online.').waitFor();
+      await settled(5);
       await page.goto(`${origin}/elsewhere`);
       await until('the user has left', async () => !(await service.isOnline(5)), 1_500);
       await page.goBack();
@@ -106,6 +114,7 @@ describe('the client, on a page of another origin', () => {
       await page.addInitScript(() => delete Request.prototype.keepalive);
       await page.reload();
       await page.getByText('You are online.').waitFor();
+      await settled(6);
       assert.equal(await page.evaluate(() => 'keepalive' in Request.prototype), false);
       await page.goto(`${origin}/elsewhere`);
       await until('the user has left', async () => (await sessions(6)).at(-1).end === 'left', 1_500);

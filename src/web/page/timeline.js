@@ -25,7 +25,7 @@ function make(name, attributes, ...children) {
 
 /** The rows of a picture, `[from, to)` each: the latest 24 hours, or days from midnight to midnight. */
 export function rows(days, now) {
-  if (days === 1) return [{ from: now - DAY, to: now }];
+  if (days === 1) return [{ from: now + 1 - DAY, to: now + 1 }];
   const midnight = back => {
     const date = new Date(now * 1_000);
     return new Date(date.getFullYear(), date.getMonth(), date.getDate() - back).getTime() / 1_000;
@@ -186,7 +186,10 @@ export class Timeline {
     if (!item) return;
     const holds = row => item.from < row.to && item.to > row.from;
     const i = this.rowIndex !== undefined && holds(this.rows[this.rowIndex]) ? this.rowIndex : this.rows.findIndex(holds);
-    const row = this.rows[i], from = this.x(row, item.from), to = Math.max(this.x(row, item.to), from + 1.5);
+    const row = this.rows[i];
+    // A second that is ahead of this clock.
+    if (!row) return this.frame.setAttribute('visibility', 'hidden');
+    const from = this.x(row, item.from), to = Math.max(this.x(row, item.to), from + 1.5);
     const y = i * (this.height + this.space);
     const place = { x: from - 2, y: y - 1, width: to - from + 4, height: this.height + 2 };
     for (const [key, value] of Object.entries(place)) this.frame.setAttribute(key, value);

@@ -50,15 +50,15 @@ export class User {
   look(id) {
     $('id').removeAttribute('aria-invalid');
     $('id').value = id;
-    if (id !== this.id) {
-      this.leave();
-      this.id = id;
-      say('id-says', 'Looking …');
-      const again = () => this.refresh();
-      this.end = follow('v1/watch', { ids: id }, { snapshot: again, online: again, offline: again });
-    }
+    const isOther = id !== this.id;
+    if (isOther) this.leave();
+    this.id = id;
     this.changed(this);
-    return this.refresh();
+    const again = () => this.refresh();
+    if (!isOther) return again();
+    say('id-says', 'Looking …');
+    // The stream begins with a snapshot. Where there is none, each try to get it is a look.
+    this.end = follow('v1/watch', { ids: id }, { snapshot: again, online: again, offline: again }, { whenLost: again });
   }
 
   leave() {
@@ -74,10 +74,9 @@ export class User {
     for (const button of document.querySelectorAll('[data-days]')) {
       button.setAttribute('aria-pressed', String(Number(button.dataset.days) === days));
     }
-    if (this.id !== null) {
-      this.changed(this);
-      this.refresh();
-    }
+    if (this.id === null) return;
+    this.changed(this);
+    this.refresh();
   }
 
   /** Asks for everything anew. */
