@@ -48,7 +48,7 @@ export class Curve {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8, width: 2, stroke: () => color('--paper'), fill: () => color('--accent') } },
       scales: { x: { time: false, auto: false }, y: { auto: true, range: (_, low, high) => heights(low, high) } },
       axes: [
-        { ...axis, grid: { show: false }, gap: 6, size: 26, space: 64, incrs: TIMES, splits: undefined, values: (_, splits) => splits.map(this.span > 900 ? minute : clock) },
+        { ...axis, grid: { show: false }, gap: 6, size: 26, space: 64, incrs: TIMES, splits: undefined, values: (_, splits, __, ___, step) => splits.map(step < 60 ? clock : minute) },
         { ...axis, grid: { stroke: () => color('--line'), width: 1 }, gap: 8, size: (_, values) => 18 + 7 * Math.max(2, ...(values ?? []).map(text => text.length)), space: 36, incrs: STEPS, values: (_, splits) => splits.map(short) },
       ],
       series: [{}, { stroke: () => color('--accent'), width: 1.75, points: { show: false }, fill: plot => this.fill(plot), spanGaps: false }],
@@ -111,9 +111,11 @@ export class Curve {
       ys.push(online);
     }
     const end = xs.at(-1) ?? 0;
+    // A service that has just begun fills the width all the same.
+    const begin = Math.max(end - this.span, Math.min(xs[0] ?? 0, end - 60));
     this.plot.batch(() => {
       this.plot.setData([xs, ys], false);
-      this.plot.setScale('x', { min: end - this.span, max: end });
+      this.plot.setScale('x', { min: begin, max: end });
     });
     this.box.setAttribute('aria-valuemin', shown[0]?.at ?? 0);
     this.box.setAttribute('aria-valuemax', end);
@@ -204,11 +206,11 @@ export function spark(svg, values) {
   const low = Math.max(0, least - (high - least) - 0.1 * high);
   const x = i => ((120 * i) / Math.max(1, values.length - 1)).toFixed(1);
   const y = value => (26 - (24 * (value - low)) / (high - low || 1)).toFixed(1);
-  let line = '', pen = 'M';
+  let line = '';
   for (const [i, value] of values.entries()) {
     if (value === null) continue;
-    line += `${pen}${x(i)} ${y(value)}`;
-    pen = 'L';
+    const isFirst = (values[i - 1] ?? null) === null, isAlone = isFirst && (values[i + 1] ?? null) === null;
+    line += `${isFirst ? 'M' : 'L'}${x(i)} ${y(value)}${isAlone ? 'h0.6' : ''}`;
   }
   svg.firstElementChild.setAttribute('d', line);
 }

@@ -94,7 +94,11 @@ async function explain() {
   const why = await reasons();
   if (isFollowing || document.hidden) return;
   const since = latest ? `, figures of ${clock(latest.at)}` : '';
-  if (why === null) state('lost', `Cannot reach the service${since}; trying again`);
+  if (why === null) {
+    state('lost', `Cannot reach the service${since}; trying again`);
+    say('ready', 'Unknown');
+    say('ready-says', 'the service cannot be reached');
+  }
   else state('unready', why.length ? sentence(why) : 'Connecting');
   asking = setTimeout(explain, 1_000);
 }

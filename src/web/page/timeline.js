@@ -6,7 +6,7 @@
 //
 // Sessions and outages are found by pointer, and by arrow keys in the order of time.
 
-import { $, dayAndClock, day, duration, clock, minute, say } from './words.js';
+import { $, count, dayAndClock, day, duration, clock, minute, say } from './words.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const DAY = 86_400;
@@ -14,6 +14,9 @@ const DAY = 86_400;
 const SHAPES = { 1: [64, 0], 7: [24, 7], 30: [11, 4] };
 const SCALE = 20;
 const REACH = 5;
+/** Least width of a bar; and after so much a run of them is looked at anew. */
+const WIDTH = 1.5, PIECE = 12;
+const LEVELS = ['', 'some', 'few'];
 const ENDS = { live: 'still online', lapsed: 'lapsed', left: 'left' };
 
 function make(name, attributes, ...children) {
@@ -108,29 +111,42 @@ export class Timeline {
     }
     const within = this.items.filter(item => item.from < row.to && item.to > row.from);
     const online = this.bars(row, y, within.filter(item => item.end !== 'outage'));
-    const down = this.bars(row, y, within.filter(item => item.end === 'outage'));
-    if (online) parts.push(make('path', { class: 'online', d: online }));
+    const [down] = this.bars(row, y, within.filter(item => item.end === 'outage'));
+    online.forEach((path, level) => path && parts.push(make('path', { class: `online ${LEVELS[level]}`, d: path })));
     if (down) parts.push(make('path', { class: 'outage', d: down, fill: 'url(#hatch)' }));
     return parts;
   }
 
-  /** One path for all bars of a row; those that touch on the screen are one. */
+  /** Where an item is in a row, `[left, right]`; wide enough to be seen. */
+  place(row, { from, to }) {
+    const left = Math.min(this.x(row, from), this.width - WIDTH);
+    return [left, Math.max(this.x(row, to), left + WIDTH)];
+  }
+
+  /**
+   * The bars of a row as paths, by level. Those that touch on the screen are one; where they do so only because each is wider than
+   * it should be to be seen, they are the lighter the less of the time they stand for.
+   */
   bars(row, y, items) {
-    let path = '', left, right = -1;
+    const paths = ['', '', ''];
+    let left, right = -1, sum = 0;
     const close = () => {
-      if (right >= 0) path += `M${left.toFixed(1)} ${y}h${(right - left).toFixed(1)}v${this.height}h${(left - right).toFixed(1)}z`;
+      if (right < 0) return;
+      const share = sum / (right - left), level = sum < WIDTH || share > 0.85 ? 0 : share > 0.5 ? 1 : 2;
+      paths[level] += `M${left.toFixed(1)} ${y}h${(right - left).toFixed(1)}v${this.height}h${(left - right).toFixed(1)}z`;
     };
     for (const item of items) {
-      const from = this.x(row, item.from), to = Math.max(this.x(row, item.to), from + 1.5);
-      if (right < 0 || from > right + 0.4) {
-        close();
-        [left, right] = [from, to];
-      } else {
-        right = Math.max(right, to);
+      const [from, to] = this.place(row, item), exact = this.x(row, item.to) - this.x(row, item.from);
+      const touches = right >= 0 && from <= right + 0.4;
+      if (touches && right - left < PIECE) {
+        [right, sum] = [Math.max(right, to), sum + exact];
+        continue;
       }
+      close();
+      [left, right, sum] = [touches ? right : from, touches ? Math.max(right + 0.1, to) : to, exact];
     }
     close();
-    return path;
+    return paths;
   }
 
   hover({ offsetX, offsetY, clientX, clientY }) {
@@ -142,7 +158,7 @@ export class Timeline {
     let best = -1, nearest = REACH;
     for (const [index, item] of this.items.entries()) {
       if (item.from >= row.to || item.to <= row.from) continue;
-      const from = this.x(row, item.from), to = Math.max(this.x(row, item.to), from + 1.5);
+      const [from, to] = this.place(row, item);
       const away = px < from ? from - px : px > to ? px - to : 0;
       // Of a session and an outage at one place the later one in the list is on top.
       if (away <= nearest) [best, nearest] = [index, away];
@@ -170,7 +186,7 @@ export class Timeline {
     const item = this.items[index];
     this.outline();
     const sessions = this.items.filter(({ end }) => end !== 'outage').length;
-    const says = item ? describe(item) : sessions ? `${sessions} ${sessions === 1 ? 'session' : 'sessions'}. Point at one, or use the arrow keys` : 'No session in this range';
+    const says = item ? describe(item) : sessions ? `${count(sessions)} ${sessions === 1 ? 'session' : 'sessions'}. Point at one, or use the arrow keys` : 'No session in this range';
     say('timeline-readout', says);
     this.box.setAttribute('aria-valuemin', this.items.length ? 1 : 0);
     this.box.setAttribute('aria-valuemax', this.items.length);
@@ -189,7 +205,7 @@ export class Timeline {
     const row = this.rows[i];
     // A second that is ahead of this clock.
     if (!row) return this.frame.setAttribute('visibility', 'hidden');
-    const from = this.x(row, item.from), to = Math.max(this.x(row, item.to), from + 1.5);
+    const [from, to] = this.place(row, item);
     const y = i * (this.height + this.space);
     const place = { x: from - 2, y: y - 1, width: to - from + 4, height: this.height + 2 };
     for (const [key, value] of Object.entries(place)) this.frame.setAttribute(key, value);
