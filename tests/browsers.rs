@@ -23,8 +23,8 @@ fn open_to_all() -> Service {
 /// One request with further header lines.
 fn ask(service: &Service, method: &str, target: &str, lines: &[&str]) -> Response {
     let mut client = service.connect();
-    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    client.write(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+    let lines = [&["Host: a"], lines].concat().join("\r\n");
+    client.write(format!("{method} {target} HTTP/1.1\r\n{lines}\r\n\r\n"));
     client.response_to(method)
 }
 

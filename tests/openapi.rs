@@ -163,7 +163,7 @@ impl Description {
         if !described.is_object() {
             return Some(format!("{path}: status {} is not described", response.status));
         }
-        let Some(content) = described["content"].as_object() else { return None };
+        let content = described["content"].as_object()?;
         let given = response.header("content-type").unwrap_or_default().split(';').next().unwrap();
         let Some(form) = content.get(given) else { return Some(format!("{given:?} is not described")) };
         match given {
@@ -199,7 +199,7 @@ fn be_strict(schema: &mut Value, is_part: bool) {
                 match (name.as_str(), member) {
                     ("allOf", Value::Array(parts)) => parts.iter_mut().for_each(|part| be_strict(part, true)),
                     ("schemas", Value::Object(named)) => {
-                        named.values_mut().for_each(|one| be_strict(one, true))
+                        named.values_mut().for_each(|one| be_strict(one, true));
                     }
                     (_, member) => be_strict(member, false),
                 }

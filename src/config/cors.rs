@@ -1,4 +1,4 @@
-//! CorsOrigins of web pages, as browsers write them: `https://app.example.com`.
+//! Origins of web pages, as browsers write them: `https://app.example.com`.
 
 use hyper::Uri;
 

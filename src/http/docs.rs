@@ -1,8 +1,7 @@
 //! A page to try the calls: `GET /docs`, Swagger UI over `/openapi.json`.
 //!
 //! Not a byte of it comes from elsewhere, and its content security policy lets none: the files are in the binary, compressed
-//! when it was built, and the page calls nobody but the service it was loaded from. Addresses in it are relative, so it also
-//! works behind a proxy that serves it under a longer path.
+//! when it was built, and the page calls nobody but the service it was loaded from.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,10 +15,10 @@ use utoipa_swagger_ui::Config;
 
 use super::error::Error;
 
-/// Its own scripts and styles, its own pictures and those that its styles carry in themselves; styles on elements, as the page sets
-/// them; calls to where it came from; in nobody's frame.
+/// Its own scripts and styles, its own pictures and those that its styles carry in themselves; calls to where it came from; in
+/// nobody's frame.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 /// With another version of the service they are others.

@@ -16,7 +16,8 @@ use crate::session::{End, Session};
 use crate::time::UnixSeconds;
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct History {
+#[schema(as = History)]
+pub(super) struct Page {
     id: Id,
     /// Those that overlap the range, whole; in the order that was asked for.
     history: Vec<Entry>,
@@ -86,7 +87,7 @@ pub(super) async fn history(
     let page = engine.history(user, &Extract { range: from..to, merge_gap, order, after, limit });
     let outages = engine.outages();
     let next = page.next.map(|second| Cursor { kind: cursor_kind(order), numbers: [second.as_u32().into()] });
-    Ok(json(&History {
+    Ok(json(&Page {
         id: Id::new(user, id_format),
         history: page.sessions.into_iter().map(Entry::from).collect(),
         outages: outages

@@ -18,10 +18,10 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use super::admin::{Readiness, SnapshotReply};
 use super::error::{Error, JSON};
 use super::figures::Figures;
-use super::history::History;
+use super::history::Page;
 use super::status::Status;
 use super::transfer::ImportReply;
-use super::uptime::Uptime;
+use super::uptime::RangeStats;
 use super::user::{Id, Profile};
 
 /// `GET /openapi.json`
@@ -41,8 +41,7 @@ pub(super) async fn openapi() -> Response {
                        call does not know, or that is given twice, is refused by name.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    servers((url = "/")),
-    components(schemas(IdFormat, Order, Refusal, SessionLine)),
+    components(schemas(DocsFile, IdFormat, Order, Refusal, SessionLine)),
     modifiers(&Everywhere),
     paths(
         heal,
@@ -163,6 +162,18 @@ enum IdFormat {
 enum Order {
     Asc,
     Desc,
+}
+
+#[derive(ToSchema)]
+enum DocsFile {
+    #[schema(rename = "start.js")]
+    Start,
+    #[schema(rename = "swagger-ui-bundle.js")]
+    Bundle,
+    #[schema(rename = "swagger-ui.css")]
+    Style,
+    #[schema(rename = "favicon-32x32.png")]
+    Icon,
 }
 
 /// A line of an export or an import.
@@ -326,18 +337,18 @@ calls! {
         [(status = 200, body = Forgotten), (status = 503, body = Refusal)];
     history: get "/v1/users/{user_id}/history", "The sessions that overlap a range, whole, in pages; and our outages in it. Empty for unknown users.",
         (params(("user_id" = i64, Path),
-                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; by default up to now", minimum = 0),
+                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; by default up to now", minimum = 0, maximum = 4_294_967_295_u32),
                 ("limit" = Option<u32>, Query, description = "Sessions in a page, 1,000 by default", minimum = 1, maximum = 10_000),
                 ("order" = Option<Order>, Query, description = "By when they opened"),
                 ("after" = Option<String>, Query, description = "`next` of the page before"),
-                ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0)),),
-        [(status = 200, body = History), (status = 503, body = Refusal)];
+                ("merge_gap" = Option<u32>, Query, description = "Sessions with a gap of at most so many seconds are given as one", minimum = 0, maximum = 4_294_967_295_u32)),),
+        [(status = 200, body = Page), (status = 503, body = Refusal)];
     stats: get "/v1/users/{user_id}/stats", "What a range comes to for one user. Nothing for unknown users.",
         (params(("user_id" = i64, Path),
-                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0),
-                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0)),),
-        [(status = 200, body = Uptime), (status = 503, body = Refusal)];
+                ("from" = Option<u32>, Query, description = "Unix second; the beginning by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default", minimum = 0, maximum = 4_294_967_295_u32)),),
+        [(status = 200, body = RangeStats), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
         (), [(status = 200, body = Online), (status = 503, body = Refusal)];
     watch: get "/v1/watch", "Transitions as they happen, as server-sent events: first `snapshot`, then `online` and `offline`, each with the id to resume from. `reset` says that what was asked for is no longer held, `lagged` that the reader was too slow, `draining` that the service stops.",
@@ -358,7 +369,7 @@ calls! {
     export: get "/v1/export", "Everybody's sessions as NDJSON, one SessionLine a line. A live session has its deadline as offline_at.",
         (), [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];
     import: post "/v1/import", "Takes sessions as an export writes them, at most 1 KiB a line. Idempotent, not atomic.",
-        (request_body(content = String, content_type = "application/x-ndjson"),),
+        (request_body(content = Option<String>, content_type = "application/x-ndjson"),),
         [(status = 200, body = ImportReply), (status = 408, body = Refusal), (status = 503, body = Refusal)];
     snapshot: post "/v1/admin/snapshot", "Takes a snapshot now.",
         (), [(status = 200, body = SnapshotReply), (status = 409, body = Refusal),
@@ -379,7 +390,7 @@ calls! {
     docs: get "/docs", "A page to try all this.",
         (), [(status = 200, content_type = "text/html", body = String)];
     docs_file: get "/docs/{file}", "What that page loads. As gzip, but for its own script.",
-        (params(("file" = String, Path)),),
+        (params(("file" = DocsFile, Path)),),
         [(status = 200), (status = 404, body = Refusal)];
     page: get "/", "The live page.",
         (), [(status = 200, content_type = "text/html", body = String)];

@@ -11,7 +11,7 @@ use super::routes::Shared;
 use super::user::{PathId, json};
 
 #[derive(Serialize, ToSchema)]
-pub(super) struct Uptime {
+pub(super) struct RangeStats {
     /// Those with a second in the range that has passed.
     sessions: u64,
     /// Their seconds in the range, a live one's up to now.
@@ -40,7 +40,7 @@ pub(super) async fn uptime(
     parameters.end()?;
 
     let stats = engine.user_stats(user, from..to);
-    Ok(json(&Uptime {
+    Ok(json(&RangeStats {
         sessions: stats.sessions,
         online_seconds: stats.online_seconds,
         longest_seconds: stats.longest_seconds,
