@@ -320,6 +320,20 @@ mod tests {
         assert_eq!(read(&events, 3, 9), Ok(vec![4]));
     }
 
+    /// Counted, and not yet to be read; or reserved, and not yet counted.
+    #[test]
+    fn how_many_are_online_is_not_said_while_a_transition_is_under_way() {
+        let engine = Engine::builder().events_held(10).build();
+        let events = engine.events().unwrap();
+        assert_eq!(engine.announced_online(), Some((0, 0)));
+        let sequence = events.reserve();
+        assert_eq!(engine.announced_online(), None);
+        engine.counts.opened(false);
+        assert_eq!(engine.announced_online(), None);
+        events.write(Event { sequence, user: UserId::new(1), at: engine.now(), change: Change::Online });
+        assert_eq!(engine.announced_online(), Some((1, 1)));
+    }
+
     #[test]
     fn two_engines_have_two_generations() {
         let generation = || Events::held(1).unwrap().generation();

@@ -16,6 +16,9 @@
 //! one: it is given up, and under the new one the clock is read and everything decided again. What the journal refuses has
 //! changed nothing.
 //!
+//! What a user's online state becomes is published last, under the same guard (see `events`): whoever reads it waits for nobody, and
+//! nobody waits for them.
+//!
 //! No answer depends on the sweeper having run: when a session ends is arithmetic (see `rules`), and a session that has
 //! not been swept yet is read as what it is.
 

@@ -108,7 +108,9 @@ impl Announcer {
     }
 
     fn tell(&self, turns: Vec<Arc<Turn>>, up_to: u64) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Told { turns, up_to });
+        let told = Arc::new(Told { turns, up_to });
+        // What it replaces is let go of when the lock is free again.
+        let _before = std::mem::replace(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner), told);
         self.news.notify_waiters();
     }
 

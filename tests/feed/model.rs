@@ -4,8 +4,8 @@
 //! wrong as one that is missing.
 //!
 //! Seen to be caught, each planted alone: a turn of which a part is known sent whole; a place that is taken for held without a
-//! look; the end of a session that was not swept told after the next one, or with the second in which it was noticed; a
-//! snapshot that says what a checkup says.
+//! look; a place that the ring has gone past skipped without a word; the end of a session that was not swept told after the
+//! next one, or with the second in which it was noticed; a snapshot that says what a checkup says.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

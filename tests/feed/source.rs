@@ -47,6 +47,7 @@ impl Source {
 
     /// The next event; `None` at the stream's end.
     pub fn next(&mut self) -> Option<Message> {
+        let mut silences = 0;
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -54,6 +55,8 @@ impl Source {
                 if let Some(message) = self.dispatch(&block) {
                     return Some(message);
                 }
+                silences += 1;
+                assert!(silences < 3, "nothing comes but silence");
             } else if !self.fill() {
                 return None;
             }

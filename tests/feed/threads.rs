@@ -1,7 +1,7 @@
 //! Threads that let users come and go while others begin to follow them.
 //!
-//! Seen to be caught, each planted alone: a snapshot without what has happened while it was taken; a count that is read while
-//! transitions are under way.
+//! Seen to be caught: a snapshot without what has happened while it was taken. A count that is read while transitions are under
+//! way hardly ever shows here; `engine::events` has a test of its own for it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
