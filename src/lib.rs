@@ -84,11 +84,11 @@ pub use damage::{Damage, Flaw, Part, ReadError};
 pub use directory::{DirectoryError, DirectoryId, FileError, FileSystem, Holder};
 pub use durability::Durability;
 pub use engine::{
-    Beginning, Builder, ChainError, Change, Disk, DiskState, Engine, Event, Events, Extract, Figures, Heal,
-    History, Imported, JournalState, Leave, Mark, OpenError, Order, Overrun, Profile, Progress, Recovery,
-    Rejection, SegmentFacts, SegmentFound, SnapshotError, SnapshotFacts, SnapshotFound, SnapshotPlan,
-    SnapshotTaken, Snapshotter, SnapshotterReport, SweepFault, Sweeper, SweeperReport, Swept, UserStats,
-    Verification, WriteError, verify,
+    Beginning, Builder, ChainError, Change, Concurrency, Curve, Disk, DiskState, Engine, Event, Events,
+    Extract, Figures, Heal, History, Imported, JournalState, Leave, Mark, OpenError, Order, Overrun, Peak,
+    Point, Profile, Progress, Recovery, Rejection, SegmentFacts, SegmentFound, SnapshotError, SnapshotFacts,
+    SnapshotFound, SnapshotPlan, SnapshotTaken, Snapshotter, SnapshotterReport, SweepFault, Sweeper,
+    SweeperReport, Swept, UserStats, Verification, WriteError, verify,
 };
 pub use inspect::{
     Piece, Place, SegmentHead, SegmentTotals, SnapshotFooter, SnapshotHead, SnapshotTotals, inspect,

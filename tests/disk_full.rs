@@ -6,16 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![allow(clippy::disallowed_methods, reason = "what is promised is a time that really passes")]
 
+mod namespace;
 mod process;
 mod wire;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use namespace::Namespace;
 use process::Service;
 use wire::Client;
 
@@ -23,28 +24,13 @@ use wire::Client;
 const REFUSED_WITHIN: Duration = Duration::from_millis(100);
 const RESUMED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A process that holds a mount namespace with a tmpfs in it.
-struct SmallDisk {
-    holder: Child,
-    folder: tempfile::TempDir,
-}
+/// A tmpfs of so many bytes.
+struct SmallDisk(Namespace);
 
 impl SmallDisk {
     fn new(bytes: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let script =
-            format!("mount -t tmpfs -o size={bytes} none \"$0\" && mkdir \"$0/data\" && echo mounted && cat");
-        let mut holder = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "no tmpfs could be mounted: these tests need root");
-        Self { holder, folder }
+        let mount = format!("mount -t tmpfs -o size={bytes} none \"$0\"");
+        Self(Namespace::new(&format!("{mount} && mkdir \"$0/data\" && echo mounted && cat")))
     }
 
     fn start(&self) -> Service {
@@ -52,20 +38,13 @@ impl SmallDisk {
     }
 
     fn start_with(&self, settings: &[&str]) -> Service {
-        let data = self.folder.path().join("data");
-        let arguments = [&["--data-dir", data.to_str().unwrap(), "--threads", "2"], settings].concat();
-        Service::start(&arguments, |command| {
-            let inner: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-            *command = Command::new("nsenter");
-            let holder = self.holder.id().to_string();
-            command.args(["--mount", "--target", &holder, "--", process::BINARY]).args(inner);
-        })
+        self.0.start(&self.0.folder().join("data"), settings)
     }
 
     /// The tmpfs, as it is seen from outside.
     fn filler(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
-        root.join(self.folder.path().strip_prefix("/").unwrap()).join("filler")
+        let root = PathBuf::from(format!("/proc/{}/root", self.0.holder()));
+        root.join(self.0.folder().strip_prefix("/").unwrap()).join("filler")
     }
 
     fn fill(&self) {
@@ -75,13 +54,6 @@ impl SmallDisk {
 
     fn make_room(&self) {
         fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
     }
 }
 
@@ -225,11 +197,9 @@ fn repair_mends_on_a_full_disk_with_another_place_for_what_it_changes() {
 
     let place = tempfile::tempdir().unwrap();
     let repair = |flags: &[&str]| {
-        let holder = disk.holder.id().to_string();
-        let data = disk.folder.path().join("data");
-        let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &holder, "--", process::BINARY, "repair", "--apply"]);
-        command.args(flags).arg(data).output().unwrap()
+        let mut command = disk.0.inside(process::BINARY);
+        command.args(["repair", "--apply"]);
+        command.args(flags).arg(disk.0.folder().join("data")).output().unwrap()
     };
     let refused = repair(&[]);
     assert_eq!(refused.status.code(), Some(74), "{}", String::from_utf8_lossy(&refused.stderr));

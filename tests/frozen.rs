@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "what is promised is a time that really passes")]
 
 mod loop_mount;
+mod namespace;
 mod process;
 mod wire;
 

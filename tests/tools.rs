@@ -4,8 +4,12 @@
 
 mod process;
 
+#[path = "tools/damages.rs"]
+mod damages;
 #[path = "tools/inspect.rs"]
 mod inspect;
+#[path = "tools/random_damage.rs"]
+mod random_damage;
 #[path = "tools/repair.rs"]
 mod repair;
 #[path = "tools/restore.rs"]

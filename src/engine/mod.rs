@@ -24,6 +24,7 @@
 
 mod buckets;
 mod builder;
+mod census;
 mod chain;
 mod events;
 #[cfg(all(test, not(shuttle)))]
@@ -36,6 +37,7 @@ mod live;
 mod loaded;
 mod merge;
 mod outages;
+mod pace;
 mod persist;
 mod recover;
 mod replayed;
@@ -60,12 +62,15 @@ use crate::time::{Clock, Ttl, UnixSeconds};
 use crate::user_id::UserId;
 
 pub use builder::Builder;
+pub use census::{Concurrency, Curve, Peak, Point};
 pub use events::{Change, Event, Events, Overrun};
 pub use figures::Figures;
 pub use history::{Extract, History, Order, UserStats};
 pub use import::{Imported, Rejection};
 pub(crate) use live::Live;
 pub(crate) use merge::{Merge, MergeError, Merged};
+#[cfg(feature = "service")]
+pub(crate) use pace::Pace;
 #[cfg(feature = "service")]
 pub(crate) use persist::Ticket;
 pub use persist::{DiskState, JournalState};

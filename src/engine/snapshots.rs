@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use super::persist::Persistence;
 use super::roster::SHARDS;
 use super::timeline::Closed;
@@ -38,8 +39,6 @@ use crate::user_id::UserId;
 
 /// How long a snapshot waits for the next segment.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// While heals arrive, after each shard it rests so many times as long as the shard took: a tenth of one core.
-const REST: u32 = 9;
 
 /// A snapshot that has been taken.
 #[derive(Debug, Clone)]
@@ -173,7 +172,8 @@ impl Engine {
     fn copy_shards(&self, persistence: &Persistence, writer: &mut Writer<'_>) -> Result<Duration, FileError> {
         let (mut copied, mut longest_hold) = (Copied::default(), Duration::ZERO);
         let mut oldest_end = UnixSeconds::new(u32::MAX);
-        let mut pace = Pace { written_to: persistence.journal.position() };
+        // After a failed sync nothing arrives, and the sooner it is done the better.
+        let mut pace = Pace::new(persistence.journal.position());
         for shard in 0..SHARDS {
             let start = Instant::now();
             copied.clear();
@@ -197,7 +197,7 @@ impl Engine {
         })
     }
 
-    /// Gives the second in which the first of the sessions ended or will end.
+    /// Gives the second in which the first of the sessions ended, or the last in which a heal could still extend it.
     fn copy_shard(&self, shard: usize, copied: &mut Copied) -> UnixSeconds {
         let now = self.clock.now();
         let mut gone: Vec<UserId> = Vec::new();
@@ -210,8 +210,9 @@ impl Engine {
             }
             let live = known.live.load();
             let first = known.closed.iter().next().map(Closed::offline_at);
-            oldest_end =
-                first.or(live.map(|live| live.deadline)).map_or(oldest_end, |end| oldest_end.min(end));
+            oldest_end = first
+                .or(live.map(|live| self.due(live).minus(1)))
+                .map_or(oldest_end, |end| oldest_end.min(end));
             copied.push(user, live.map_or(0, Live::pack), known.closed.words());
         });
         for user in gone {
@@ -230,23 +231,6 @@ impl Engine {
             }
             (is_empty, ())
         });
-    }
-}
-
-/// How fast the shards are copied one after the other.
-struct Pace {
-    /// How far the journal had got after the shard before.
-    written_to: (u64, u32),
-}
-
-impl Pace {
-    /// How long to rest after a shard that took so long, when the journal has got so far.
-    fn rest(&mut self, position: (u64, u32), worked: Duration) -> Duration {
-        // After a failed sync nothing arrives, and the sooner it is done the better.
-        if std::mem::replace(&mut self.written_to, position) == position {
-            return Duration::ZERO;
-        }
-        worked * REST
     }
 }
 
@@ -319,19 +303,4 @@ fn prune(persistence: &Persistence, newest: u64, keeps_older: bool) -> Result<()
             && SegmentFile::open_of_any_length(&segment.path).is_ok_and(|(found, _)| is_ours(found))
     });
     removed.and(persistence.directory.remove_each(needless.map(|segment| segment.path.as_path())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn while_heals_arrive_a_snapshot_works_a_tenth_of_the_time_and_else_all_of_it() {
-        let milli = Duration::from_millis(1);
-        let mut pace = Pace { written_to: (1, 10) };
-        assert_eq!(pace.rest((1, 11), milli), 9 * milli);
-        assert_eq!(pace.rest((1, 11), milli), Duration::ZERO);
-        assert_eq!(pace.rest((2, 11), 2 * milli), 18 * milli);
-        assert_eq!(pace.rest((2, 11), milli), Duration::ZERO);
-    }
 }

@@ -227,6 +227,33 @@ mod tests {
         assert!(!takes_one(&mut work, false), "there is nobody left");
     }
 
+    /// A session that a heal can still continue has not ended, however short `retain` is: snapshot after snapshot would find nothing
+    /// to drop.
+    #[test]
+    fn what_grace_still_holds_makes_none_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(1_638_360_000)));
+        let disk =
+            Disk { segment_bytes: 16 << 10, durability: Durability::Process, ..Disk::at(folder.path()) };
+        let builder = Engine::builder().retain_seconds(60).grace_seconds(120).clock(clock.clone());
+        let engine = Arc::new(builder.open(disk).unwrap().0);
+        let plan = SnapshotPlan { interval: Duration::ZERO, journal_bytes: GIB };
+        let mut work =
+            Work { engine: Arc::clone(&engine), plan, last: Instant::now(), failures: 0, retry_at: None };
+        heal(&work, 1);
+        assert!(takes_one(&mut work, false));
+        for _ in 0..127 {
+            clock.advance(1);
+            engine.sweep();
+            assert!(!takes_one(&mut work, false));
+        }
+        assert_eq!(engine.figures().users, 1);
+        clock.advance(1);
+        engine.sweep();
+        assert_eq!(engine.figures().users, 0, "the sweep has dropped it");
+        assert!(!takes_one(&mut work, false));
+    }
+
     #[test]
     fn so_much_journal_makes_one_due() {
         let (_folder, mut work) = work(DAY, 3 * 24);

@@ -56,13 +56,6 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
     ([(CONTENT_TYPE, content_type), (CACHE_CONTROL, NO_STORE)], shared.app.metrics.render()).into_response()
 }
 
-/// How many are online, as of the second last swept: a session leaves this count in second deadline + grace + 1.
-pub(super) async fn online(_: Common, State(shared): State<Shared>) -> Result<Response, Error> {
-    let figures = shared.app.served()?.engine.figures();
-    Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"online":{},"at":{}}}"#, figures.online, figures.at))
-        .into_response())
-}
-
 #[derive(Serialize, ToSchema)]
 pub(super) struct SnapshotReply {
     number: u64,

@@ -11,6 +11,7 @@ use super::body::BodyLimits;
 use super::error::Refused;
 use super::figures::Recent;
 use super::log::ClientLog;
+use super::pool::Pool;
 use super::publish::Published;
 use super::route::{Route, Verb};
 use super::socket::Timeouts;
@@ -32,6 +33,8 @@ pub(super) struct App {
     /// Woken, in `always`, when a sync has ended.
     waiters: Arc<Waiters>,
     is_taking_snapshot: AtomicBool,
+    /// Over everybody.
+    pub queries: Pool,
     pub log: ClientLog,
     pub timeouts: Timeouts,
     pub body_limits: BodyLimits,
@@ -65,7 +68,7 @@ fn metrics(settings: &Settings) -> Metrics {
     let paths = Route::ALL.map(Route::path);
     let metrics = Metrics::new(RouteNames {
         all: &paths,
-        bulk: &[Route::HealMany, Route::CheckupMany, Route::LeaveMany].map(Route::path),
+        bulk: &[Route::HealMany, Route::CheckupMany, Route::LeaveMany, Route::OnlineAt].map(Route::path),
     });
     for route in Route::ALL {
         let (verbs, codes) = route.expected();
@@ -103,6 +106,7 @@ impl App {
             progress,
             waiters: Arc::default(),
             is_taking_snapshot: AtomicBool::new(false),
+            queries: Pool::default(),
             log: ClientLog::new(),
             timeouts: Timeouts { idle: settings.idle_timeout, header: settings.header_timeout },
             body_limits: BodyLimits {

@@ -107,7 +107,8 @@ pub(super) async fn leave(
     Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"left":{left}}}"#)).into_response())
 }
 
-async fn read_ids(
+/// The ids in a body, all of them; counted under the route that took them.
+pub(super) async fn read_ids(
     shared: &Shared,
     route: Route,
     headers: &HeaderMap,

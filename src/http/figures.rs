@@ -24,6 +24,7 @@ pub(super) const POINTS_MAX: usize = 60 * 60;
 
 /// How things were in one second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[schema(as = FiguresPoint)]
 pub(super) struct Point {
     /// The second last swept when this was looked at; no two points have the same.
     pub at: u32,

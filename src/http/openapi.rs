@@ -16,9 +16,11 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response as Describe
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::admin::{Readiness, SnapshotReply};
+use super::concurrency::ConcurrencyReply;
 use super::error::{Error, JSON};
 use super::figures::Figures;
 use super::history::Page;
+use super::online::{OnlineAt, OnlineUsers};
 use super::status::Status;
 use super::transfer::ImportReply;
 use super::uptime::RangeStats;
@@ -41,7 +43,7 @@ pub(super) async fn openapi() -> Response {
                        call does not know, or that is given twice, is refused by name.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    components(schemas(DocsFile, IdFormat, Order, Refusal, SessionLine)),
+    components(schemas(DocsFile, IdFormat, Order, PageFile, Refusal, SessionLine)),
     modifiers(&Everywhere),
     paths(
         heal,
@@ -57,6 +59,10 @@ pub(super) async fn openapi() -> Response {
         history,
         stats,
         online,
+        online_users,
+        online_at,
+        online_at_of,
+        concurrency,
         watch,
         events,
         figures,
@@ -173,6 +179,21 @@ enum DocsFile {
     #[schema(rename = "swagger-ui.css")]
     Style,
     #[schema(rename = "favicon-32x32.png")]
+    Icon,
+}
+
+/// Some of what the page loads; the others are its modules.
+#[derive(ToSchema)]
+enum PageFile {
+    #[schema(rename = "page.css")]
+    Style,
+    #[schema(rename = "page.js")]
+    Start,
+    #[schema(rename = "uPlot.iife.min.js")]
+    Plot,
+    #[schema(rename = "uPlot.min.css")]
+    PlotStyle,
+    #[schema(rename = "icon.svg")]
     Icon,
 }
 
@@ -351,6 +372,26 @@ calls! {
         [(status = 200, body = RangeStats), (status = 503, body = Refusal)];
     online: get "/v1/online", "How many are online, as of the second last swept.",
         (), [(status = 200, body = Online), (status = 503, body = Refusal)];
+    online_users: get "/v1/online/users", "A page of those who are online, by shard and id. Whoever comes or goes meanwhile may be in one or not.",
+        (params(("limit" = Option<u32>, Query, description = "Users in a page, 1,000 by default", minimum = 1, maximum = 10_000),
+                ("after" = Option<String>, Query, description = "`next` of the page before")),),
+        [(status = 200, body = OnlineUsers), (status = 503, body = Refusal)];
+    online_at: get "/v1/online/at", "A page of those who were online in a second, exactly; on the first page also how many. Goes over everybody.",
+        (params(("t" = Option<u32>, Query, description = "Unix second that has begun; now by default", minimum = 0, maximum = 4_294_967_295_u32),
+                ("limit" = Option<u32>, Query, description = "Users in a page, 1,000 by default", minimum = 1, maximum = 10_000),
+                ("after" = Option<String>, Query, description = "`next` of the page before, which knows the second")),),
+        [(status = 200, body = OnlineAt), (status = 503, body = Refusal)];
+    online_at_of: post "/v1/online/at", "Who of those named was online in a second, in the request's order.",
+        (params(("t" = Option<u32>, Query, description = "Unix second that has begun; now by default", minimum = 0, maximum = 4_294_967_295_u32)),
+         request_body(content((Ids = "application/json"), (String = "text/plain"), (Vec<u8> = "application/octet-stream")),
+             description = "At most 100,000 ids: as JSON, one a line, or as 8-byte little-endian integers"),),
+        [(status = 200, body = OnlineAt), (status = 408, body = Refusal), (status = 413, body = Refusal),
+         (status = 415, body = Refusal), (status = 503, body = Refusal)];
+    concurrency: get "/v1/concurrency", "How many were online over a range, exactly, from the timelines. Goes over everybody.",
+        (params(("from" = Option<u32>, Query, description = "Unix second; a day before `to` by default, at most 35 days", minimum = 0, maximum = 4_294_967_295_u32),
+                ("to" = Option<u32>, Query, description = "Unix second, not in the range itself; now by default and at most", minimum = 0, maximum = 4_294_967_295_u32),
+                ("step" = Option<u32>, Query, description = "Seconds of a point, at most 2,000 points; by default the smallest usual step that makes at most 288", minimum = 1, maximum = 3_024_000)),),
+        [(status = 200, body = ConcurrencyReply), (status = 503, body = Refusal)];
     watch: get "/v1/watch", "Transitions as they happen, as server-sent events: first `snapshot`, then `online` and `offline`, each with the id to resume from. `reset` says that what was asked for is no longer held, `lagged` that the reader was too slow, `draining` that the service stops.",
         (params(("ids" = Option<String>, Query, description = "up to 1000 user ids, separated by commas; everybody without it"),
                 ("after" = Option<String>, Query, description = "the id of the event seen last; the header Last-Event-ID wins over it")),),
@@ -395,7 +436,7 @@ calls! {
     page: get "/", "The live page.",
         (), [(status = 200, content_type = "text/html", body = String)];
     page_file: get "/page/{file}", "What that page loads.",
-        (params(("file" = String, Path)),),
+        (params(("file" = PageFile, Path)),),
         [(status = 200), (status = 404, body = Refusal)];
     client: get "/heartbeat.js", "A client for the pages of others: an ES module.",
         (), [(status = 200, content_type = "text/javascript", body = String)];

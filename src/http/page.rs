@@ -79,9 +79,10 @@ impl File {
 /// Whether the browser has what goes by this tag (RFC 9110, 13.1.2: compared weakly).
 fn is_known(tag: &str, headers: &HeaderMap) -> bool {
     let known = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|value| value.split(',')).map(str::trim).any(|known| {
-        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
-    })
+    known
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 static PAGE_TAG: LazyLock<String> = LazyLock::new(|| PAGE.tag());

@@ -15,6 +15,9 @@ pub(super) enum Route {
     UserHistory,
     UserStats,
     Online,
+    OnlineUsers,
+    OnlineAt,
+    Concurrency,
     Watch,
     Events,
     Figures,
@@ -41,7 +44,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -52,6 +55,9 @@ impl Route {
         Self::UserHistory,
         Self::UserStats,
         Self::Online,
+        Self::OnlineUsers,
+        Self::OnlineAt,
+        Self::Concurrency,
         Self::Watch,
         Self::Events,
         Self::Figures,
@@ -86,6 +92,9 @@ impl Route {
             Self::UserHistory => "/v1/users/{user_id}/history",
             Self::UserStats => "/v1/users/{user_id}/stats",
             Self::Online => "/v1/online",
+            Self::OnlineUsers => "/v1/online/users",
+            Self::OnlineAt => "/v1/online/at",
+            Self::Concurrency => "/v1/concurrency",
             Self::Watch => "/v1/watch",
             Self::Events => "/v1/events",
             Self::Figures => "/v1/figures",
@@ -147,9 +156,16 @@ impl Route {
             Self::Checkup | Self::HeartRhythm => (&[Get, Head], ORIGINAL),
             Self::HealMany | Self::CheckupMany | Self::LeaveMany | Self::Import => (&[Post], MANY),
             Self::User => (&[Get, Head, Delete], &["200", "400", "404", "500", "503"]),
-            Self::UserHistory | Self::UserStats | Self::Online | Self::Status | Self::Export | Self::Figures | Self::FiguresWatch => {
-                (&[Get, Head], READ)
-            }
+            Self::UserHistory
+            | Self::UserStats
+            | Self::Online
+            | Self::OnlineUsers
+            | Self::Concurrency
+            | Self::Status
+            | Self::Export
+            | Self::Figures
+            | Self::FiguresWatch => (&[Get, Head], READ),
+            Self::OnlineAt => (&[Get, Head, Post], MANY),
             Self::Watch => (&[Get, Head], &["200", "400", "500", "501", "503"]),
             Self::Events => (&[Get, Head], &["200", "400", "410", "500", "501", "503"]),
             Self::Snapshot => (&[Post], &["200", "400", "409", "500", "501", "503"]),

@@ -16,7 +16,8 @@ use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
 use super::{
-    admin, bulk, compression, docs, events, figures, figures_watch, history, openapi, page, status, transfer, uptime, user, watch,
+    admin, bulk, compression, concurrency, docs, events, figures, figures_watch, history, online, openapi,
+    page, status, transfer, uptime, user, watch,
 };
 
 /// What a handler on the router works with.
@@ -57,7 +58,10 @@ fn richer() -> Router<Shared> {
         .route(Route::User.path(), get(user::profile).delete(user::forget))
         .route(Route::UserHistory.path(), get(history::history))
         .route(Route::UserStats.path(), get(uptime::uptime))
-        .route(Route::Online.path(), get(admin::online))
+        .route(Route::Online.path(), get(online::online))
+        .route(Route::OnlineUsers.path(), get(online::users))
+        .route(Route::OnlineAt.path(), get(online::at).post(online::at_of))
+        .route(Route::Concurrency.path(), get(concurrency::concurrency))
         .route(Route::Watch.path(), get(watch::watch))
         .route(Route::Events.path(), get(events::events))
         .route(Route::Figures.path(), get(figures::figures))

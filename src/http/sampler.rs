@@ -57,7 +57,11 @@ impl Sampler {
             at: figures.at.as_u32(),
             online: figures.online,
             heals_per_second: if seconds > 0.0 { (rate * 10.0).round() / 10.0 } else { 0.0 },
-            p99_seconds: next.latency.since(&self.latency).quantile(0.99).map(|latency| latency.as_secs_f64()),
+            p99_seconds: next
+                .latency
+                .since(&self.latency)
+                .quantile(0.99)
+                .map(|latency| latency.as_secs_f64()),
         }
     }
 }

@@ -245,6 +245,11 @@ impl WorkerStats {
         }
     }
 
+    /// Ids that heals were asked for: it changes while heals arrive.
+    pub fn heals_asked(&self) -> u64 {
+        self.heals.iter().map(|heals| heals.load(Ordering::Relaxed)).sum()
+    }
+
     pub fn invalid(&self) {
         add(&self.heals[INVALID], 1);
     }

@@ -197,8 +197,7 @@ pub(super) async fn status(_: Common, State(shared): State<Shared>) -> Result<Re
         heals: stats.heals.into(),
         connections: stats.connections,
         journal: journal.map(Journal::from),
-        snapshot: engine
-            .last_snapshot().map(Snapshot::from),
+        snapshot: engine.last_snapshot().map(Snapshot::from),
         recovery: recovery.as_ref().map(Recovered::from),
         outages: engine.outages().into_iter().map(Outage::from).collect(),
         disk_bytes,

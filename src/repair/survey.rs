@@ -78,13 +78,12 @@ impl Survey {
         let said: Vec<_> = contents.snapshots.iter().map(|file| said_by_snapshot(&file.path)).collect();
         let of_segments: Vec<_> = contents.segments.iter().map(|file| said_by_segment(&file.path)).collect();
         let id = majority(directory.path(), said.iter().chain(&of_segments).flatten())?;
-        let capacity = contents.segments.iter().filter_map(|file| SegmentFile::open(&file.path).ok());
         let mut survey = Self {
             id,
             segments: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             mends: Vec::new(),
-            capacity_max: capacity.map(|segment| segment.capacity().into()).max().unwrap_or(0),
+            capacity_max: capacity_max(&contents.segments),
             snapshot_max: contents.snapshots.last().map_or(0, |file| file.number),
         };
         survey.add_segments(directory, &contents, &of_segments)?;
@@ -150,7 +149,7 @@ impl Survey {
         for file in damaged {
             let clues = self.clues(contents, file.number);
             let Some(rebuilt) = Rebuilt::of(&file.path, &clues)? else {
-                let loss = Loss::writes(self.something_in(&file.path)?);
+                let loss = self.something_in(&file.path)?;
                 self.note(&file.path, Work::PutAside(Why::Unreadable), loss);
                 continue;
             };
@@ -177,12 +176,12 @@ impl Survey {
         }
     }
 
-    /// How many slots a segment may have had that has no header: none if nothing but zeros is there.
-    fn something_in(&self, path: &Path) -> Result<u64, ReadError> {
+    /// The slots that a segment may have had that has no header: none if nothing but zeros is there.
+    fn something_in(&self, path: &Path) -> Result<Loss, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
         let length = std::fs::metadata(path).map_err(io)?.len();
         if length < SLOTS_AT {
-            return Ok(self.capacity_max);
+            return Ok(Loss { unknown_writes: self.capacity_max == 0, ..Loss::writes(self.capacity_max) });
         }
         let header = crate::journal::Header {
             directory: self.id,
@@ -198,7 +197,7 @@ impl Survey {
             slots += u64::from(found != Found::Empty);
             Ok(())
         })?;
-        Ok(slots)
+        Ok(Loss::writes(slots))
     }
 
     fn add_snapshot(
@@ -312,6 +311,16 @@ impl Segment {
         let loss = Loss::writes(voids + u64::from(cut));
         Ok(Self { path, file, places, patch: work, loss, good })
     }
+}
+
+/// Slots in the longest segment, by its header or, if that is damaged, by the file's length.
+fn capacity_max(segments: &[Numbered]) -> u64 {
+    let capacity = |file: &Numbered| {
+        let by_header = SegmentFile::open(&file.path).map_or(0, |segment| segment.capacity());
+        let by_length = std::fs::metadata(&file.path).map_or(0, |found| capacity_of(found.len()));
+        u64::from(by_header.max(by_length))
+    };
+    segments.iter().map(capacity).max().unwrap_or(0)
 }
 
 /// What repair does not judge: files of a later program, and such as cannot be read.

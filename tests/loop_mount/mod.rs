@@ -4,13 +4,10 @@
 //! fails ([`Frozen`] thaws when it is dropped, before the service that hangs is waited for), and not when it is killed: the
 //! process that holds the namespace thaws and unmounts when the test is gone, or has taken longer than it may.
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use tempfile::TempDir;
-
-use crate::process::{self, Service};
+use crate::namespace::Namespace;
+use crate::process::Service;
 
 /// $0: a folder. Unmounting lazily is for a service that outlives its test.
 const SCRIPT: &str = r#"
@@ -21,36 +18,16 @@ fsfreeze -u "$0/mounted" 2>/dev/null
 umount "$0/mounted" 2>/dev/null || umount -l "$0/mounted"
 "#;
 
-pub struct LoopMount {
-    holder: Child,
-    folder: TempDir,
-}
+pub struct LoopMount(Namespace);
 
 impl LoopMount {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut holder = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT])
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "no ext4 could be mounted: these tests need root and loop devices");
-        Self { holder, folder }
+        Self(Namespace::new(SCRIPT))
     }
 
     /// A service whose data is there.
     pub fn start(&self, settings: &[&str]) -> Service {
-        let data = self.mounted().join("data");
-        let arguments = [&["--data-dir", data.to_str().unwrap(), "--threads", "2"], settings].concat();
-        Service::start(&arguments, |command| {
-            let inner: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-            *command = self.inside(process::BINARY);
-            command.args(inner);
-        })
+        self.0.start(&self.mounted().join("data"), settings)
     }
 
     /// No store gets through from now on, until what this gives is dropped.
@@ -61,24 +38,11 @@ impl LoopMount {
     }
 
     fn fsfreeze(&self, how: &str) -> bool {
-        self.inside("fsfreeze").arg(how).arg(self.mounted()).status().unwrap().success()
-    }
-
-    fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &self.holder.id().to_string(), "--", program]);
-        command
+        self.0.inside("fsfreeze").arg(how).arg(self.mounted()).status().unwrap().success()
     }
 
     fn mounted(&self) -> PathBuf {
-        self.folder.path().join("mounted")
-    }
-}
-
-impl Drop for LoopMount {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
+        self.0.folder().join("mounted")
     }
 }
 

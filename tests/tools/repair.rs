@@ -4,19 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use heartbeat::{
-    DirectoryError, Disk, Engine, Loss, ManualClock, Mend, OpenError, ReadError, Recovery, Repair,
-    RepairError, Session, UnixSeconds, UserId, Why, Work, verify,
+    DirectoryError, Engine, Loss, Mend, OpenError, ReadError, Recovery, Repair, RepairError, Session,
+    UnixSeconds, UserId, Why, Work,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{
-    NOON, SEGMENT_BYTES, SLOTS_AT, SYNCED_AT, USERS, change, contents, copy_of, files, flip, run, stderr,
-    stdout,
-};
+use super::{NOON, SLOTS_AT, SYNCED_AT, USERS, change, contents, copy_of, files, flip, run, stderr, stdout};
 
 /// Other tests start processes, and each has our files open until it has become another program: a lock that we have given
 /// back may be held for that long.
@@ -29,7 +25,7 @@ fn unlocked<R, E>(run: impl Fn() -> Result<R, E>, is_locked: impl Fn(&E) -> bool
     }
 }
 
-fn open(path: &Path, now: UnixSeconds) -> Result<(Engine, Recovery), OpenError> {
+pub fn open(path: &Path, now: UnixSeconds) -> Result<(Engine, Recovery), OpenError> {
     let is_locked = |error: &OpenError| matches!(error, OpenError::Directory(DirectoryError::Locked { .. }));
     unlocked(|| super::open(path, now), is_locked)
 }
@@ -38,7 +34,7 @@ fn repair(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair,
     unlocked(|| heartbeat::repair(path, place, now), is_locked)
 }
 
-fn repair_applied(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair, RepairError> {
+pub fn repair_applied(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair, RepairError> {
     unlocked(|| heartbeat::repair_applied(path, place, now), is_locked)
 }
 
@@ -47,11 +43,11 @@ fn is_locked(error: &RepairError) -> bool {
 }
 
 /// When each user's sessions began and ended. Whether the last one is closed yet depends on how long the service was away.
-type Timelines = BTreeMap<UserId, Vec<(UnixSeconds, UnixSeconds)>>;
+pub type Timelines = BTreeMap<UserId, Vec<(UnixSeconds, UnixSeconds)>>;
 
 /// As [`super::directory`], with every segment that is ever prepared: snapshots 1 and 2, and the segments 2 (between the two), 3
 /// (users 2 to 342, one slot each), 4 (users 343 to 500), and 5 and 6, without slots. All slots are below the mark.
-fn directory() -> TempDir {
+pub fn directory() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (engine, _) = open(folder.path(), NOON).unwrap();
     engine.heal(user(-1)).unwrap();
@@ -71,7 +67,7 @@ fn directory() -> TempDir {
     folder
 }
 
-fn timelines(engine: &Engine) -> Timelines {
+pub fn timelines(engine: &Engine) -> Timelines {
     let mut all = Vec::new();
     (0..Engine::SHARDS).for_each(|shard| engine.export(shard, &mut all));
     let mut timelines = Timelines::new();
@@ -82,7 +78,7 @@ fn timelines(engine: &Engine) -> Timelines {
     timelines
 }
 
-fn started(path: &Path, case: &str) -> Timelines {
+pub fn started(path: &Path, case: &str) -> Timelines {
     let (engine, _) = open(path, NOON).unwrap_or_else(|error| panic!("{case}: {error}"));
     timelines(&engine)
 }
@@ -100,7 +96,7 @@ fn seen(path: &Path) -> Vec<Seen> {
 }
 
 /// A dry run, which changes nothing, then the same with `--apply`, and then there is nothing to do.
-fn mended(path: &Path, case: &str) -> Repair {
+pub fn mended(path: &Path, case: &str) -> Repair {
     let before = seen(path);
     let dry = repair(path, None, NOON).unwrap_or_else(|error| panic!("{case}: {error}"));
     assert!(seen(path) == before, "{case}: a dry run changed something");
@@ -118,317 +114,37 @@ fn mended(path: &Path, case: &str) -> Repair {
     mend
 }
 
-fn user(id: i64) -> UserId {
+pub fn user(id: i64) -> UserId {
     UserId::new(id)
 }
 
 /// Users whose timelines are not what they were.
-fn changed(before: &Timelines, after: &Timelines) -> BTreeSet<UserId> {
+pub fn changed(before: &Timelines, after: &Timelines) -> BTreeSet<UserId> {
     let all = before.keys().chain(after.keys()).copied();
     all.filter(|user| before.get(user) != after.get(user)).collect()
 }
 
-struct Row {
-    what: &'static str,
-    damage: fn(&Path),
-    is_refused: bool,
-    loss: Loss,
-    /// Whoever is not what they were.
-    lost: std::ops::Range<i64>,
-}
-
-fn segment(path: &Path, at: usize) -> PathBuf {
+pub fn segment(path: &Path, at: usize) -> PathBuf {
     files(path, ".seg")[at].clone()
 }
 
-fn snapshot(path: &Path, at: usize) -> PathBuf {
+pub fn snapshot(path: &Path, at: usize) -> PathBuf {
     files(path, ".snap")[at].clone()
 }
 
-fn zero(path: &Path, places: std::ops::Range<usize>) {
-    change(path, |bytes| bytes[places].fill(0));
-}
+pub const NOTHING: Loss =
+    Loss { writes: 0, users: 0, outdated: 0, unknown_users: false, unknown_writes: false };
 
-const NOTHING: Loss = Loss { writes: 0, users: 0, outdated: 0, unknown_users: false, unknown_writes: false };
-const NOBODY: std::ops::Range<i64> = 0..0;
-
-const fn writes(writes: u64) -> Loss {
+pub const fn writes(writes: u64) -> Loss {
     Loss { writes, ..NOTHING }
 }
 
-const ROWS: &[Row] = &[
-    Row {
-        what: "a bad slot",
-        damage: |path| flip(&segment(path, 1), SLOTS_AT),
-        is_refused: true,
-        loss: writes(1),
-        lost: 2..3,
-    },
-    Row {
-        what: "three empty slots below the mark",
-        damage: |path| zero(&segment(path, 1), SLOTS_AT + 5 * 24..SLOTS_AT + 8 * 24),
-        is_refused: true,
-        loss: writes(3),
-        lost: 7..10,
-    },
-    Row {
-        what: "a header with a damaged number",
-        damage: |path| flip(&segment(path, 1), 40),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a header with a damaged salt",
-        damage: |path| flip(&segment(path, 1), 56),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a header's checksum",
-        damage: |path| flip(&segment(path, 1), 4_094),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a segment without a header",
-        damage: |path| zero(&segment(path, 2), 0..4_096),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a segment without a header, and a bad slot",
-        damage: |path| {
-            zero(&segment(path, 1), 0..4_096);
-            flip(&segment(path, 1), SLOTS_AT + 24);
-        },
-        is_refused: true,
-        loss: writes(1),
-        lost: 3..4,
-    },
-    Row {
-        what: "the header of a prepared segment",
-        damage: |path| zero(&segment(path, 4), 0..4_096),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "the header of the first prepared segment",
-        damage: |path| zero(&segment(path, 3), 0..4_096),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a segment that is cut",
-        damage: |path| change(&segment(path, 1), |bytes| bytes.truncate(SLOTS_AT + 24 * 100 + 5)),
-        is_refused: true,
-        loss: writes(241),
-        lost: 102..343,
-    },
-    Row {
-        what: "a segment that is cut within its header",
-        damage: |path| change(&segment(path, 1), |bytes| bytes.truncate(5_000)),
-        is_refused: true,
-        loss: writes(341),
-        lost: 2..343,
-    },
-    Row {
-        what: "a segment that is too long",
-        damage: |path| change(&segment(path, 1), |bytes| bytes.push(1)),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a segment that is missing",
-        damage: |path| fs::remove_file(segment(path, 1)).unwrap(),
-        is_refused: true,
-        loss: writes(341),
-        lost: 2..343,
-    },
-    Row {
-        what: "the next one that is missing",
-        damage: |path| fs::remove_file(segment(path, 2)).unwrap(),
-        is_refused: true,
-        loss: writes(341),
-        lost: 343..USERS + 1,
-    },
-    Row {
-        what: "all segments of the snapshot that are missing",
-        damage: |path| files(path, ".seg").iter().for_each(|path| fs::remove_file(path).unwrap()),
-        is_refused: true,
-        loss: Loss { unknown_writes: true, ..NOTHING },
-        lost: 2..USERS + 1,
-    },
-    Row {
-        what: "a segment under another name",
-        damage: |path| fs::rename(segment(path, 1), path.join("journal-0000000077.seg")).unwrap(),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a second copy of a segment",
-        damage: |path| _ = fs::copy(segment(path, 1), path.join("journal-0000000077.seg")).unwrap(),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a snapshot under another name",
-        damage: |path| fs::rename(snapshot(path, 1), path.join("snapshot-0000000077.snap")).unwrap(),
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a segment of another directory",
-        damage: |path| _ = fs::copy(segment(directory().path(), 1), segment(path, 1)).unwrap(),
-        is_refused: true,
-        loss: writes(341),
-        lost: 2..343,
-    },
-    Row {
-        what: "a snapshot of another directory",
-        damage: |path| {
-            _ = fs::copy(snapshot(directory().path(), 1), path.join("snapshot-0000000009.snap")).unwrap();
-        },
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "the newest snapshot, the one before being whole",
-        damage: |path| flip(&snapshot(path, 1), 90),
-        is_refused: false,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "the older snapshot",
-        damage: |path| flip(&snapshot(path, 0), 90),
-        is_refused: false,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a segment that only the older snapshot needs",
-        damage: |path| flip(&segment(path, 0), SLOTS_AT),
-        is_refused: false,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "the newest snapshot's header, and the journal before it is missing",
-        damage: |path| {
-            flip(&snapshot(path, 1), 20);
-            fs::remove_file(segment(path, 0)).unwrap();
-        },
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "the newest snapshot's header and its first segment's number in it",
-        damage: |path| {
-            zero(&snapshot(path, 1), 20..56);
-            fs::remove_file(segment(path, 0)).unwrap();
-        },
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a snapshot that is too long, and the journal before it is missing",
-        damage: |path| {
-            change(&snapshot(path, 1), |bytes| bytes.push(0));
-            fs::remove_file(segment(path, 0)).unwrap();
-        },
-        is_refused: true,
-        loss: NOTHING,
-        lost: NOBODY,
-    },
-    Row {
-        what: "a snapshot's footer, and the journal before it is missing",
-        damage: |path| {
-            change(&snapshot(path, 1), |bytes| *bytes.iter_mut().nth_back(30).unwrap() ^= 1);
-            fs::remove_file(segment(path, 0)).unwrap();
-        },
-        is_refused: true,
-        loss: Loss { unknown_users: true, ..NOTHING },
-        lost: NOBODY,
-    },
-    Row {
-        what: "both snapshots, beyond recognition",
-        damage: |path| files(path, ".snap").iter().for_each(|path| zero(path, 0..70)),
-        is_refused: true,
-        loss: Loss { unknown_users: true, writes: 341, ..NOTHING },
-        lost: NOBODY,
-    },
-    Row {
-        what: "both snapshots, which are missing",
-        damage: |path| files(path, ".snap").iter().for_each(|path| fs::remove_file(path).unwrap()),
-        is_refused: true,
-        loss: Loss { unknown_users: true, writes: 341, ..NOTHING },
-        lost: NOBODY,
-    },
-];
-
-#[test]
-fn what_a_start_refuses_is_mended_and_the_loss_is_what_was_said() {
-    let base = directory();
-    let whole = started(copy_of(base.path()).path(), "whole");
-    for Row { what, damage, is_refused, loss, lost } in ROWS {
-        let copy = copy_of(base.path());
-        damage(copy.path());
-        let found = verify(copy.path(), NOON).unwrap();
-        assert!(found.complaints().next().is_some(), "{what}: verify says nothing");
-        assert_eq!(!found.is_sound(), *is_refused, "{what}");
-        if *is_refused {
-            assert!(open(copy.path(), NOON).is_err(), "{what}");
-        }
-
-        let mend = mended(copy.path(), what);
-        assert_eq!(mend.loss(), *loss, "{what}: {:#?}", mend.mends);
-        let lost: BTreeSet<_> = lost.clone().map(user).collect();
-        let after = started(copy.path(), what);
-        assert_eq!(changed(&whole, &after), lost, "{what}");
-        assert!(lost.iter().all(|user| !after.contains_key(user)), "{what}");
-        assert!(loss.unknown_writes || lost.len() as u64 <= loss.writes, "{what}");
-    }
+pub fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// What was dropped or changed is there as it was.
-#[test]
-fn every_byte_that_repair_drops_is_in_the_quarantine() {
-    let base = directory();
-    for elsewhere in [false, true] {
-        for Row { what, damage, .. } in ROWS {
-            let copy = copy_of(base.path());
-            damage(copy.path());
-            let before = contents(copy.path());
-            let place = tempfile::tempdir().unwrap();
-            let place = if elsewhere { place.path().join("a/b") } else { copy.path().join("quarantine") };
-            let mend = repair_applied(copy.path(), elsewhere.then_some(&place), NOON).unwrap();
-            assert!(mend.is_sound(), "{what}: {:?}", mend.after.unwrap().verdict);
-            assert_eq!(copy.path().join("quarantine").exists(), !elsewhere && place.exists(), "{what}");
-            assert_none_is_lost(&before, &[copy.path(), &place], what);
-        }
-    }
-}
-
-fn assert_none_is_lost(before: &[(PathBuf, Option<Vec<u8>>)], folders: &[&Path], what: &str) {
-    let there = folders.iter().filter(|folder| folder.exists());
-    let now: Vec<_> = there.flat_map(|folder| contents(folder)).filter_map(|(_, bytes)| bytes).collect();
-    for (path, bytes) in before {
-        let bytes = bytes.as_ref().unwrap();
-        assert!(now.contains(bytes), "{what}: {} is nowhere", path.display());
-    }
+pub fn length(bytes: &[u8], at: usize) -> usize {
+    usize::try_from(word(bytes, at)).unwrap()
 }
 
 /// One user after the other of a snapshot of which the older one's journal is missing.
@@ -603,175 +319,6 @@ fn repair_touches_nothing_that_is_in_use_and_makes_nothing_that_is_missing() {
         assert!(stderr(&output).contains(&holder), "{}", stderr(&output));
     }
 }
-
-/// A directory in which users come back and leave, and every state in which anybody has been.
-struct Lives {
-    folder: TempDir,
-    now: UnixSeconds,
-    whole: Timelines,
-    /// User and beginning of every session that there ever was, and the latest end that it ever had.
-    seen: BTreeMap<(UserId, UnixSeconds), UnixSeconds>,
-}
-
-const LIVES: i64 = 40;
-
-impl Lives {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(NOON));
-        let disk = Disk { segment_bytes: SEGMENT_BYTES, threads: 1, ..Disk::at(folder.path()) };
-        let (engine, _) = Engine::builder().clock(clock.clone()).open(disk).unwrap();
-        let mut seen = BTreeMap::new();
-        let mut now = NOON;
-        for turn in 0..36_u32 {
-            for id in 0..LIVES {
-                let lot = (id.unsigned_abs() * 7 + u64::from(turn) * 5) % 11;
-                while lot < 7 && engine.heal(user(id)).is_err() || lot == 7 && engine.leave(user(id)).is_err()
-                {
-                    std::thread::yield_now();
-                }
-                for session in engine.timeline(user(id)) {
-                    let end = seen.entry((user(id), session.online_at)).or_insert(session.offline_at);
-                    *end = session.offline_at.max(*end);
-                }
-            }
-            if turn == 12 || turn == 24 {
-                engine.snapshot().unwrap();
-            }
-            clock.advance(3);
-            now = now.plus(3);
-        }
-        drop(engine);
-        let mut lives = Self { folder, now, whole: Timelines::new(), seen };
-        lives.whole = lives.start(copy_of(lives.folder.path()).path(), "whole");
-        lives
-    }
-
-    fn start(&self, path: &Path, case: &str) -> Timelines {
-        let (engine, _) = open(path, self.now).unwrap_or_else(|error| panic!("{case}: {error}"));
-        timelines(&engine)
-    }
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-}
-
-fn length(bytes: &[u8], at: usize) -> usize {
-    usize::try_from(word(bytes, at)).unwrap()
-}
-
-/// The users in this part of a file, by the format's drawing; a cut is a part up to the end.
-fn users_in(path: &Path, bytes: &[u8], part: std::ops::Range<usize>) -> BTreeSet<UserId> {
-    let mut users = BTreeSet::new();
-    if path.extension().unwrap() == "seg" {
-        for at in (SLOTS_AT..bytes.len() - 23).step_by(24) {
-            if at < part.end && at + 24 > part.start && bytes[at..at + 24] != [0; 24] {
-                users.insert(UserId::new(word(bytes, at).cast_signed()));
-            }
-        }
-        return users;
-    }
-    let sections = length(bytes, bytes.len() - 28);
-    let mut at = 60;
-    while at < sections {
-        let end = at + 24 + length(bytes, at) + 4;
-        let mut user = at + 24;
-        while user < end - 4 {
-            if at < part.end && end > part.start {
-                users.insert(UserId::new(word(bytes, user).cast_signed()));
-            }
-            user += 24 + 8 * length(bytes, user + 16);
-        }
-        at = end;
-    }
-    users
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-}
-
-/// Damage in up to four files of a directory, of each a byte or the end.
-fn random_damage(rounds: u32, seed: u64) {
-    let lives = Lives::new();
-    assert_eq!(lives.whole.len(), usize::try_from(LIVES).unwrap());
-    let mut random = Random(seed);
-    let (mut refused, mut lossless, mut hits) = (0, 0, 0);
-    for round in 0..rounds {
-        let copy = copy_of(lives.folder.path());
-        let mut files = files(copy.path(), "");
-        let (mut hit, mut case) = (BTreeSet::new(), format!("round {round}"));
-        for _ in 0..=random.below(4) {
-            let path = files.remove(random.below(files.len()));
-            let bytes = fs::read(&path).unwrap();
-            // Most of a segment is zeros: look where there is something.
-            let length = if random.below(4) == 0 { bytes.len() } else { bytes.len().min(10_000) };
-            let at = random.below(length);
-            let part = if random.below(6) == 0 {
-                change(&path, |bytes| bytes.truncate(at));
-                at..bytes.len()
-            } else {
-                change(&path, |bytes| bytes[at] ^= 1 << (at % 8));
-                at..at + 1
-            };
-            case = format!("{case}, {} {part:?}", path.file_name().unwrap().display());
-            // Without its first two pages a segment has nothing that could be told, and a snapshot without its header.
-            let is_segment = path.extension().unwrap() == "seg";
-            let part = if part.len() > 1 && part.start < if is_segment { SLOTS_AT } else { 60 } {
-                0..bytes.len()
-            } else {
-                part
-            };
-            hit.extend(users_in(&path, &bytes, part));
-        }
-        refused += u32::from(!verify(copy.path(), lives.now).unwrap().is_sound());
-        let mend =
-            repair_applied(copy.path(), None, lives.now).unwrap_or_else(|error| panic!("{case}: {error}"));
-        assert!(mend.is_sound(), "{case}: {:?} {:#?}", mend.after.unwrap().verdict, mend.mends);
-        let after = lives.start(copy.path(), &case);
-        let changed = changed(&lives.whole, &after);
-        assert!(changed.is_subset(&hit), "{case}: {changed:?} of {hit:?}, {:#?}", mend.mends);
-        assert!(
-            mend.loss() != NOTHING || changed.is_empty() || mend.mends.is_empty(),
-            "{case}: {changed:?} {:#?}",
-            mend.mends
-        );
-        for (user, sessions) in &after {
-            for &(online_at, offline_at) in sessions {
-                let end = lives.seen.get(&(*user, online_at));
-                assert!(
-                    end.is_some_and(|&end| offline_at <= end),
-                    "{case}: nobody had {user:?} {online_at}: {:#?}",
-                    mend.mends
-                );
-            }
-        }
-        lossless += u32::from(changed.is_empty());
-        hits += u32::from(!changed.is_empty());
-    }
-    assert!(
-        refused > rounds / 4 && lossless > rounds / 4 && hits > rounds / 20,
-        "{refused} {lossless} {hits}"
-    );
-}
-
-#[test]
-fn after_any_damage_and_a_repair_it_starts_and_who_was_not_hit_is_unchanged() {
-    random_damage(150, 0x5eed);
-}
-
-#[test]
-#[ignore = "long: five thousand damaged directories"]
-fn after_much_damage_and_a_repair_it_starts_and_who_was_not_hit_is_unchanged() {
-    random_damage(5_000, 0xfeed);
-}
-
 #[test]
 fn a_mark_that_is_damaged_stops_nothing() {
     let copy = directory();
