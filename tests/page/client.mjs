@@ -60,20 +60,17 @@ describe('the client, on a page of another origin', () => {
   });
 
   test('it heals by POST, about three times a ttl and never in step', async () => {
-    const starts = [];
     await open(2, async page => {
-      page.on('request', request => {
-        assert.equal(request.method(), 'POST');
-        assert.equal(request.url(), `${service.url}/heal/2`);
-        starts.push(performance.now());
-      });
-      await until('eight heals', () => starts.length >= 8);
-      // Nothing more is to be looked at: what the page sends when it goes is another test's.
+      page.on('request', request => assert.equal(`${request.method()} ${request.url()}`, `POST ${service.url}/heal/2`));
+      // By the page's own clock: how busy the machine is between the browser and here does not count.
+      const begun = () => page.evaluate(() => performance.getEntriesByType('resource').filter(({ name }) => name.includes('/heal/')).map(({ startTime }) => startTime));
+      const starts = await until('eight heals', async () => (await begun()).length >= 8 && begun());
+      const pauses = starts.slice(1).map((start, i) => start - starts[i]);
+      for (const pause of pauses) assert.ok(pause > 790 && pause < 1_000 * TTL, `${pauses}`);
+      assert.ok(Math.max(...pauses) - Math.min(...pauses) > 5, `${pauses}`);
+      // What the page sends when it goes is another test's.
       page.removeAllListeners('request');
     });
-    const pauses = starts.slice(1).map((start, i) => start - starts[i]);
-    for (const pause of pauses) assert.ok(pause > 600 && pause < 1_400, `${pauses}`);
-    assert.ok(Math.max(...pauses) - Math.min(...pauses) > 5, `${pauses}`);
   });
 
   test('its user has left as soon as the page goes, and not a ttl later', async () => {
@@ -131,10 +128,10 @@ describe('the client, on a page of another origin', () => {
       await page.getByText('The service cannot be reached.').waitFor();
       await until('it has tried six times', () => starts.length >= 7, 40_000);
       const pauses = starts.slice(1).map((start, i) => start - starts[i]);
-      assert.ok(Math.max(...pauses) < 1_000 * TTL + 150, `${pauses}`);
+      assert.ok(Math.max(...pauses) < 1_000 * TTL + 600, `${pauses}`);
       assert.ok(pauses.at(-1) > 2_000, `it backs off: ${pauses}`);
       await service.run();
-      await page.getByText('You are online.').waitFor({ timeout: 1_000 * TTL + 1_500 });
+      await page.getByText('You are online.').waitFor({ timeout: 1_000 * TTL + 3_000 });
       page.removeAllListeners('request');
     });
   });

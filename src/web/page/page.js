@@ -6,7 +6,8 @@ import { follow, get, reasons } from './service.js';
 import { User } from './user.js';
 import { $, ago, bytes, clock, count, duration, hear, latency, now, rate, say } from './words.js';
 
-const SPARK = 300;
+/** Seconds in the small pictures, and seconds that are one point there: whole gateways heal at once, and then not for a while. */
+const SPARK = 300, FEW = 5;
 
 const curve = new Curve(second => {
   moment.show(second).then(() => $('moment-title').scrollIntoView({ block: 'nearest' }));
@@ -54,16 +55,26 @@ function showCurve() {
   say('change', span < 10 ? 'counting begins' : `${says} ${ago(span)}`);
 }
 
-function showTiles({ heals_per_second, journal, snapshot, ready, reasons: why }) {
+/** `values` by fives, the last ones whole. */
+function byFew(values, take) {
+  const groups = [];
+  for (let end = values.length; end >= FEW; end -= FEW) groups.unshift(take(values.slice(end - FEW, end)));
+  return groups;
+}
+const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
+const worst = values => (values.some(value => value !== null) ? Math.max(...values) : null);
+
+function showTiles({ journal, snapshot, ready, reasons: why }) {
   const recent = curve.points.slice(-SPARK);
-  say('heals', rate(heals_per_second));
-  spark($('heals-spark'), recent.map(point => point.heals_per_second));
-  spark($('p99-spark'), recent.map(point => point.p99_seconds));
-  const worst = Math.max(...recent.slice(-10).map(point => point.p99_seconds ?? 0));
-  const [p99, unit] = worst ? latency(worst) : ['–', ''];
+  const heals = recent.map(point => point.heals_per_second), latencies = recent.map(point => point.p99_seconds);
+  say('heals', rate(mean(heals.slice(-FEW))));
+  spark($('heals-spark'), byFew(heals, mean));
+  spark($('p99-spark'), byFew(latencies, worst));
+  const now99 = worst(latencies.slice(-10));
+  const [p99, unit] = now99 === null ? ['–', ''] : latency(now99);
   say('p99', p99);
   say('p99-unit', unit);
-  say('p99-says', worst ? 'worst of ten seconds' : 'no heal was timed just now');
+  say('p99-says', now99 !== null ? 'worst of ten seconds' : 'no heal was timed just now');
   say('journal', !journal ? 'None' : journal.accepting ? 'Accepting' : 'Refusing');
   $('journal').dataset.is = !journal || journal.accepting ? 'well' : 'ill';
   say('journal-says', !journal ? 'nothing is kept on disk' : journal.refusal ?? synced(journal));
