@@ -158,6 +158,7 @@ header-timeout           5s                   default
 idle-timeout             75s                  default
 drain-timeout            10s                  default
 max-body-bytes           4MiB                 default
+cors-origin              none                 default
 ttl                      9s                   flag --ttl
 grace                    2s                   file:{path}
 restart-grace            true                 default
