@@ -23,6 +23,7 @@ use super::app::App;
 use super::json::IdFormat;
 use super::sse;
 use crate::engine::{Event, Events, Overrun};
+use crate::user_id::UserId;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(100);
@@ -40,12 +41,35 @@ pub(super) struct Turn {
     /// That of the last.
     pub to: u64,
     pub events: Vec<Event>,
+    /// Whom they are about, sorted.
+    users: Vec<UserId>,
     number: Bytes,
     /// Only if anybody wants it.
     string: Option<Bytes>,
 }
 
 impl Turn {
+    fn new(after: u64, events: Vec<Event>, generation: u64, wants_strings: bool) -> Self {
+        let text = |format| Bytes::from(sse::events(&events, generation, format, |_| true));
+        let mut users: Vec<_> = events.iter().map(|event| event.user).collect();
+        users.sort_unstable();
+        Self {
+            after,
+            to: events.last().map_or(after, |last| last.sequence),
+            users,
+            number: text(IdFormat::Number),
+            string: wants_strings.then(|| text(IdFormat::String)),
+            events,
+        }
+    }
+
+    /// Whether any of these users, sorted, is among those that it is about: looks for those that are fewer among the others.
+    pub fn is_about(&self, ids: &[UserId]) -> bool {
+        let (few, many) =
+            if ids.len() < self.users.len() { (ids, &*self.users) } else { (&*self.users, ids) };
+        few.iter().any(|user| many.binary_search(user).is_ok())
+    }
+
     /// All of them as text, if it has been written in this form.
     pub fn text(&self, format: IdFormat) -> Option<&Bytes> {
         match format {
@@ -150,13 +174,12 @@ impl Announcer {
         while turns.len() < TURNS_AT_ONCE {
             let mut read = Vec::with_capacity(TURN_EVENTS);
             events.read(after, TURN_EVENTS, &mut read)?;
-            let Some(last) = read.last() else { break };
-            let to = last.sequence;
-            let text = |format| Bytes::from(sse::events(&read, events.generation(), format, |_| true));
-            let number = text(IdFormat::Number);
-            let string = wants_strings.then(|| text(IdFormat::String));
-            turns.push(Arc::new(Turn { after, to, events: read, number, string }));
-            after = to;
+            if read.is_empty() {
+                break;
+            }
+            let turn = Turn::new(after, read, events.generation(), wants_strings);
+            after = turn.to;
+            turns.push(Arc::new(turn));
         }
         Ok(turns)
     }

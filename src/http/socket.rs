@@ -22,6 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::ReadBufCursor;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -32,6 +33,10 @@ use super::stats::{LATENCY_SAMPLE, WorkerStats};
 
 /// Responses are handed to the kernel early once this many bytes are waiting.
 const OUT_MAX: usize = 64 * 1024;
+/// The same of somebody who follows transitions, and what the kernel may keep for them (it counts twice as much for its own
+/// needs). Left to itself it kept 0.75 MB for each of a thousand who read slowly, and filling that took all the processor there was.
+const FOLLOWER_OUT_MAX: usize = 16 * 1024;
+const FOLLOWER_SENT_MAX: usize = 64 * 1024;
 /// What a read may bring at most.
 pub(super) const READ_MAX: usize = 16 * 1024;
 /// A head beyond this, and what one more read adds, is refused.
@@ -113,8 +118,7 @@ impl Socket {
     pub fn serving(&self, route: Route) {
         self.set(route, false);
         if route.waits() {
-            // How long that takes says nothing about us.
-            self.0.borrow_mut().sampled = None;
+            self.0.borrow_mut().begin_to_wait();
         }
     }
 
@@ -175,6 +179,19 @@ impl Socket {
 }
 
 impl Inner {
+    fn begin_to_wait(&mut self) {
+        // How long that takes says nothing about us.
+        self.sampled = None;
+        if self.route == Route::Watch {
+            // Should the kernel refuse, it keeps what it usually does.
+            let _ = set_socket_send_buffer_size(&self.stream, FOLLOWER_SENT_MAX);
+        }
+    }
+
+    const fn out_max(&self) -> usize {
+        if matches!(self.route, Route::Watch) { FOLLOWER_OUT_MAX } else { OUT_MAX }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if self.answered {
             self.answered = false;
@@ -274,10 +291,11 @@ impl Inner {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.out.len() >= OUT_MAX {
+        let most = self.out_max();
+        if self.out.len() >= most {
             ready!(self.poll_out(cx))?;
         }
-        let taken = bytes.len().min(OUT_MAX);
+        let taken = bytes.len().min(most);
         self.out.extend_from_slice(&bytes[..taken]);
         Poll::Ready(Ok(taken))
     }

@@ -240,6 +240,9 @@ impl Watch {
                 {
                     return Step::Frame(text.clone());
                 }
+                if self.feed.ids.as_deref().is_some_and(|ids| !turn.is_about(ids)) {
+                    return Step::Skipped;
+                }
                 // A sequence a place: the turn has no gap.
                 let known = usize::try_from(position - turn.after).unwrap_or(usize::MAX);
                 self.write(&turn.events[known..])
