@@ -16,7 +16,9 @@ use std::ops::Range;
 use super::Engine;
 use super::live::Live;
 use super::roster::User;
+use super::rules::status;
 use super::timeline::Closed;
+use crate::session::Status;
 use crate::time::UnixSeconds;
 use crate::user_id::UserId;
 
@@ -24,6 +26,17 @@ impl Engine {
     /// Whether `user` was online in second `at`, which has begun.
     pub fn was_online(&self, user: UserId, at: UnixSeconds) -> bool {
         self.roster.view(user, |known| is_online_at(known, at)).unwrap_or(false)
+    }
+
+    /// Appends those in `shard` (below [`Engine::SHARDS`]) who are online now, in no order. Looks at no timeline, and so costs a
+    /// fraction of [`Engine::online_in`].
+    pub fn online_now_in(&self, shard: usize, into: &mut Vec<UserId>) {
+        let now = self.clock.now();
+        self.roster.look(shard, |user, known| {
+            if status(known.live.load(), now) == Status::Online {
+                into.push(user);
+            }
+        });
     }
 
     /// Appends those in `shard` (below [`Engine::SHARDS`]) who were online in second `at`, which has begun, in no order.
@@ -44,13 +57,32 @@ impl Engine {
         online
     }
 
+    /// All the words of the sessions in `shard`, added up: what a pass over everybody costs at least, for a measurement.
+    #[doc(hidden)]
+    pub fn sum_of_words(&self, shard: usize) -> u64 {
+        let mut sum = 0_u64;
+        self.roster.look(shard, |_, known| {
+            let live = known.live.load().map_or(0, Live::pack);
+            sum = known.closed.words().fold(sum.wrapping_add(live), u64::wrapping_add);
+        });
+        sum
+    }
+
     /// Adds the sessions in `shard` to a curve.
     pub fn add_concurrency(&self, shard: usize, concurrency: &mut Concurrency) {
         self.roster.look(shard, |_, known| {
-            if let Some(live) = known.live.load() {
+            let Range { start, end } = concurrency.range;
+            let live = known.live.load();
+            if let Some(live) = live {
                 concurrency.add(live.online_at, live.deadline);
             }
-            for closed in known.closed.iter() {
+            // No two overlap, so those before one that covers the beginning are over by then.
+            if live.is_some_and(|live| live.online_at <= start) {
+                return;
+            }
+            let closed = known.closed.sessions();
+            let over = closed.partition_point(|closed| closed.offline_at() <= start);
+            for closed in closed[over..].iter().take_while(|closed| closed.online_at() < end) {
                 concurrency.add(closed.online_at(), closed.offline_at());
             }
         });

@@ -237,6 +237,12 @@ impl Engine {
         self.persistence.as_ref()?.journal.refusal()
     }
 
+    /// Where the journal is written to, which every write changes; `None` without one.
+    #[cfg(feature = "service")]
+    pub(crate) fn journal_position(&self) -> Option<(u64, u32)> {
+        Some(self.persistence.as_ref()?.journal.position())
+    }
+
     /// The times in which the service was not there, `from <= t < to`, oldest first; also those that its clock jumped over.
     pub fn outages(&self) -> Vec<(UnixSeconds, UnixSeconds)> {
         let Some(persistence) = &self.persistence else { return Vec::new() };

@@ -181,6 +181,12 @@ impl App {
         self.served.get()?.engine.refusal()
     }
 
+    /// What changes while heals arrive: where the journal is written to, and how many heals have been answered.
+    pub fn load(&self) -> (Option<(u64, u32)>, u64) {
+        let position = self.served.get().and_then(|served| served.engine.journal_position());
+        (position, self.workers().iter().map(|worker| worker.heals_asked()).sum())
+    }
+
     pub fn stats(&self) -> Stats {
         let served = Stats::of(&self.counted);
         Stats {

@@ -1,5 +1,6 @@
 //! How many were online over a range: `GET /v1/concurrency`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,11 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::Error;
-use super::pool::{Enough, Turns};
+use super::pool::Query;
 use super::query::{Parameters, TimeRange};
 use super::routes::Shared;
 use super::user::json;
-use crate::engine::{self, Concurrency, Curve};
+use crate::engine::{self, Concurrency, Curve, Engine};
 use crate::time::UnixSeconds;
 
 const DAY: u32 = 24 * 60 * 60;
@@ -73,20 +74,37 @@ pub(super) async fn concurrency(
     parameters.id_format()?;
     parameters.end()?;
 
-    let curve = move |turns: &mut Turns| {
-        let mut concurrency = Concurrency::of(from..to);
-        turns.each(0, |shard| {
-            engine.add_concurrency(shard, &mut concurrency);
-            Enough::No
-        })?;
-        Some(concurrency.curve(step))
-    };
-    let Curve { points, peak } = shared.app.queries.run(shared.app.workers(), curve).await?;
+    let pass = Pass { engine, range: from..to, step, concurrency: None, next_shard: 0 };
+    let Curve { points, peak } = shared.app.queries.ask(pass).await?;
     Ok(json(&ConcurrencyReply {
         step,
         points: points.into_iter().map(Point::from).collect(),
         peak: Peak { online: peak.online, at: peak.at.as_u32() },
     }))
+}
+
+/// Goes over everybody once.
+struct Pass {
+    engine: Arc<Engine>,
+    range: Range<UnixSeconds>,
+    step: u32,
+    /// None before its turn has come: it takes memory.
+    concurrency: Option<Concurrency>,
+    next_shard: usize,
+}
+
+impl Query for Pass {
+    type Answer = Curve;
+
+    fn proceed(&mut self) -> Option<Curve> {
+        let concurrency = self.concurrency.get_or_insert_with(|| Concurrency::of(self.range.clone()));
+        if self.next_shard == Engine::SHARDS {
+            return Some(concurrency.curve(self.step));
+        }
+        self.engine.add_concurrency(self.next_shard, concurrency);
+        self.next_shard += 1;
+        None
+    }
 }
 
 fn range(parameters: &mut Parameters, now: UnixSeconds) -> Result<TimeRange, Error> {
@@ -96,6 +114,9 @@ fn range(parameters: &mut Parameters, now: UnixSeconds) -> Result<TimeRange, Err
         return Err(Error::bad_request(format!("to: write a second that has begun; it is {now}")));
     }
     let from = from.unwrap_or(to.minus(DAY));
+    if to == UnixSeconds::new(0) {
+        return Err(Error::bad_request("to: write a second after 0"));
+    }
     if from >= to {
         return Err(Error::bad_request(format!("from: write a second before {to}, where the range ends")));
     }

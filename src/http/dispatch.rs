@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::ACCEPT_ENCODING;
 use hyper::service::Service;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use tower::ServiceExt;
 
 use super::body::{self, Body};
@@ -129,8 +129,9 @@ impl Dispatch {
             }
             worker.answer_with_body(request).await
         }));
+        let is_query = is_complete && route.is_over_everybody();
         Box::pin(async move {
-            let mut response = answer.await;
+            let mut response = if is_query { unless_gone(&socket, answer).await } else { answer.await };
             if let Some(grant) = grant {
                 grant.write(response.headers_mut());
             }
@@ -140,6 +141,22 @@ impl Dispatch {
         })
     }
 }
+
+/// What takes long and changes nothing is not done for a client that has gone. One that has ended only its own side looks the
+/// same from here; elsewhere it is answered, and to these calls it is told why not.
+async fn unless_gone(socket: &Socket, answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    tokio::select! {
+        biased;
+        response = answer => response,
+        () = std::future::poll_fn(|cx| socket.poll_gone(cx)) => GONE.into_response_with(HeaderMap::new()),
+    }
+}
+
+const GONE: Error = Error::fixed(
+    StatusCode::BAD_REQUEST,
+    "keep your side of the connection open until the answer to a query over everybody has come",
+)
+.closing();
 
 impl Worker {
     /// Where metrics are read, nobody is healed.

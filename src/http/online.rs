@@ -18,7 +18,7 @@ use super::bulk::{TURN, read_ids};
 use super::cursor::Cursor;
 use super::error::{Error, JSON};
 use super::json::IdFormat;
-use super::pool::{Enough, Turns};
+use super::pool::Query;
 use super::query::{Common, Parameters};
 use super::route::Route;
 use super::routes::Shared;
@@ -58,8 +58,7 @@ pub(super) async fn users(
     parameters.end()?;
 
     let after = after.map(|[shard, user]| Place::of(shard, user));
-    let page = move |turns: &mut Turns| Page::of(&engine, None, after, limit, turns);
-    let page = shared.app.queries.run(shared.app.workers(), page).await?;
+    let page = shared.app.queries.ask(Walk::new(engine, None, after, limit)).await?;
     let next = page.next.map(|Place { shard, user }| {
         Cursor { kind: NOW, numbers: [shard as u64, user.as_i64().cast_unsigned()] }.to_string()
     });
@@ -102,8 +101,7 @@ pub(super) async fn at(mut parameters: Parameters, State(shared): State<Shared>)
         }
     };
     let outage = is_in_outage(&engine, at);
-    let page = move |turns: &mut Turns| Page::of(&engine, Some(at), after, limit, turns);
-    let page = shared.app.queries.run(shared.app.workers(), page).await?;
+    let page = shared.app.queries.ask(Walk::new(engine, Some(at), after, limit)).await?;
     let next = page.next.map(|Place { shard, user }| {
         let numbers = [at.as_u32().into(), shard as u64, user.as_i64().cast_unsigned()];
         Cursor { kind: THEN, numbers }.to_string()
@@ -158,8 +156,8 @@ fn ids(users: &[UserId], id_format: IdFormat) -> Vec<Id> {
     users.iter().map(|&user| Id::new(user, id_format)).collect()
 }
 
-/// Behind whom a page begins.
-#[derive(Debug, Clone, Copy)]
+/// Where someone stands in the order of pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     shard: usize,
     user: UserId,
@@ -172,7 +170,21 @@ impl Place {
     }
 }
 
-#[derive(Debug, Default)]
+/// Looks for a page; if it is the first of a second, counts all who are on the others, too.
+struct Walk {
+    engine: Arc<Engine>,
+    /// None for now: then each shard is asked as of when its turn comes.
+    at: Option<UnixSeconds>,
+    after: Option<Place>,
+    limit: usize,
+    next_shard: usize,
+    online: Option<u64>,
+    /// In order; one more than the page may have, if there is one, says that there are more.
+    found: Vec<Place>,
+    /// Those of one shard.
+    matching: Vec<UserId>,
+}
+
 struct Page {
     online: Option<u64>,
     users: Vec<UserId>,
@@ -180,43 +192,56 @@ struct Page {
     next: Option<Place>,
 }
 
-impl Page {
-    /// Of those online in second `at`, or now: then each shard is asked as of when its turn comes.
-    fn of(
-        engine: &Engine,
-        at: Option<UnixSeconds>,
-        after: Option<Place>,
-        limit: usize,
-        turns: &mut Turns,
-    ) -> Option<Self> {
-        let mut page = Self { online: (at.is_some() && after.is_none()).then_some(0), ..Self::default() };
-        let mut last_shard = 0;
-        let mut found = Vec::new();
-        turns.each(after.map_or(0, |after| after.shard), |shard| {
-            let second = at.unwrap_or_else(|| engine.now());
-            let is_full = page.users.len() > limit;
-            if is_full {
-                page.online = page.online.map(|online| online + engine.count_online_in(shard, second));
-            } else {
-                found.clear();
-                engine.online_in(shard, second, &mut found);
-                page.online = page.online.map(|online| online + found.len() as u64);
-                found.retain(|user| after.is_none_or(|after| after.shard != shard || *user > after.user));
-                found.sort_unstable();
-                for &user in found.iter().take(limit + 1 - page.users.len()) {
-                    if page.users.len() < limit {
-                        last_shard = shard;
-                    }
-                    page.users.push(user);
-                }
+impl Walk {
+    fn new(engine: Arc<Engine>, at: Option<UnixSeconds>, after: Option<Place>, limit: usize) -> Self {
+        let online = (at.is_some() && after.is_none()).then_some(0);
+        let next_shard = after.map_or(0, |after| after.shard);
+        Self { engine, at, after, limit, next_shard, online, found: Vec::new(), matching: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.found.len() > self.limit
+    }
+
+    fn look_at(&mut self, shard: usize) {
+        self.matching.clear();
+        match self.at {
+            None => self.engine.online_now_in(shard, &mut self.matching),
+            Some(at) if self.is_full() => {
+                let more = self.engine.count_online_in(shard, at);
+                self.online = self.online.map(|online| online + more);
+                return;
             }
-            if page.users.len() > limit && page.online.is_none() { Enough::Yes } else { Enough::No }
-        })?;
-        // One more than asked for says that there are more.
-        if page.users.len() > limit {
-            page.users.truncate(limit);
-            page.next = page.users.last().map(|&user| Place { shard: last_shard, user });
+            Some(at) => self.engine.online_in(shard, at, &mut self.matching),
         }
-        Some(page)
+        self.online = self.online.map(|online| online + self.matching.len() as u64);
+        self.matching.sort_unstable();
+        let places = self.matching.iter().map(|&user| Place { shard, user });
+        let room = self.limit + 1 - self.found.len();
+        self.found.extend(places.filter(|place| self.after.is_none_or(|after| *place > after)).take(room));
+    }
+
+    fn page(&mut self) -> Page {
+        let is_full = self.is_full();
+        self.found.truncate(self.limit);
+        Page {
+            online: self.online,
+            users: self.found.iter().map(|place| place.user).collect(),
+            next: self.found.last().copied().filter(|_| is_full),
+        }
+    }
+}
+
+impl Query for Walk {
+    type Answer = Page;
+
+    fn proceed(&mut self) -> Option<Page> {
+        let is_enough = self.is_full() && self.online.is_none();
+        if self.next_shard >= Engine::SHARDS || is_enough {
+            return Some(self.page());
+        }
+        self.look_at(self.next_shard);
+        self.next_shard += 1;
+        None
     }
 }

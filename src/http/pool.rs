@@ -1,245 +1,331 @@
-//! Where queries over everybody run: two threads of their own, and a short queue before them.
+//! Queries over everybody, on a thread of their own: no worker looks at ten million users while its connections wait.
 //!
-//! On a worker such a query would hold up its connections, and heals among them. Two, so that whoever pages through those online
-//! does not wait for somebody's month of concurrency; not more, since each goes over all the memory there is. What finds the queue
-//! full is refused, to be repeated: a client that asks faster than answers come gains nothing by waiting in a longer one.
+//! ```text
+//!   handler ── ask ──▶ 16 waiting ──▶ 4 under way, a shard of each in turn ──▶ answer ── oneshot ──▶ handler
+//!                 └─▶ 503 beyond them
+//! ```
 //!
-//! A query goes from shard to shard. Between two it rests while heals arrive ([`Pace`]), and it ends when nobody waits for it any
-//! more: the client has gone, or the service stops.
+//! One thread, because a pass over memory is bound by memory: a second one would slow the first, and take a core from heals.
+//! Several under way, so that a page does not wait for a curve over a month before it; four, because a curve takes up to 12 MiB.
+//!
+//! While heals arrive the thread works a tenth of the time ([`Pace`]): a query then takes up to ten times as long as it does
+//! alone, and four at once share that. What arrives is seen by the journal's position, which a heal moves as it is written, and
+//! by the count of heals answered, for an engine that keeps no journal. It looks once a millisecond of work, for a rest of
+//! microseconds is one of a timer's granularity; and what arrives during a rest does not count, so that a few heals slow a query
+//! down a little and many tenfold.
+//!
+//! The thread has no lower priority than others: preempted with a shard's guard in its hands, it would hold up everybody who
+//! comes or goes there.
+//!
+//! A query whose client has gone (its receiver is dropped) is given up before its next shard.
 
 #![allow(clippy::disallowed_methods, reason = "it measures its own cost")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use tokio::sync::oneshot;
 
 use super::error::Error;
-use super::stats::WorkerStats;
-use crate::engine::{Engine, Pace};
+use crate::engine::Pace;
 
-const THREADS: usize = 2;
-/// Waiting, beside those that run.
-pub(super) const QUEUE: usize = 16;
-/// A rest of less is more switching than resting.
-const WORK_MIN: Duration = Duration::from_micros(250);
+/// Queries that take turns.
+const UNDER_WAY_MAX: usize = 4;
+/// Queries that wait to be among them.
+const WAITING_MAX: usize = 16;
+/// So long it works before it looks whether to rest.
+const STRETCH: Duration = Duration::from_millis(1);
 
-pub(super) const FULL: Error = Error::fixed(
+const FULL: Error = Error::fixed(
     StatusCode::SERVICE_UNAVAILABLE,
-    "too many queries over everybody at once; repeat the request",
+    "20 queries over everybody are under way or waiting; repeat the request in a moment",
 );
 
-type Job = Box<dyn FnOnce() + Send>;
+/// A query over everybody.
+pub(super) trait Query: Send + 'static {
+    type Answer: Send + 'static;
 
-/// The threads, which end with it.
+    /// Looks at one more shard; the answer after the last.
+    fn proceed(&mut self) -> Option<Self::Answer>;
+}
+
+/// The queries, and whoever works on them.
 #[derive(Default)]
-pub(super) struct Pool(OnceLock<SyncSender<Job>>);
+pub(super) struct Pool {
+    queue: Mutex<Queue>,
+    /// Something was asked, or the pool has ended.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Box<dyn Asked>>,
+    has_ended: bool,
+}
 
 impl Pool {
-    /// Runs `query` on one of the threads, when its turn comes. Should the future be dropped before, it ends soon.
+    /// Waits for the answer.
     ///
     /// # Errors
-    /// [`FULL`]; an internal one if it panicked.
-    pub async fn run<R: Send + 'static>(
-        &self,
-        workers: &[Arc<WorkerStats>],
-        query: impl FnOnce(&mut Turns) -> Option<R> + Send + 'static,
-    ) -> Result<R, Error> {
-        let (done, answer) = oneshot::channel();
-        let wanted = Wanted::default();
-        let mut turns = Turns::new(wanted.clone(), workers);
-        let job = Box::new(move || {
-            if turns.is_wanted() {
-                // Whoever asked may have gone meanwhile.
-                let _ = done.send(query(&mut turns));
-            }
-        });
-        // Dropped with this future, whatever ends it.
-        let _waits = Waits(wanted);
-        match self.sender().try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(FULL),
-            Err(TrySendError::Disconnected(_)) => return Err(Error::INTERNAL),
+    /// 503 if too many are waiting already, 500 if the query panicked.
+    pub async fn ask<Q: Query>(&self, query: Q) -> Result<Q::Answer, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.take(Box::new(Question { query, answer: Some(answer) }))?;
+        answered.await.map_err(|_| Error::INTERNAL)
+    }
+
+    fn take(&self, asked: Box<dyn Asked>) -> Result<(), Error> {
+        let mut queue = self.lock();
+        if queue.waiting.len() >= WAITING_MAX {
+            queue.waiting.retain(|asked| !asked.is_given_up());
         }
-        answer.await.ok().flatten().ok_or(Error::INTERNAL)
+        if queue.waiting.len() >= WAITING_MAX {
+            return Err(FULL);
+        }
+        queue.waiting.push_back(asked);
+        drop(queue);
+        self.changed.notify_one();
+        Ok(())
     }
 
-    fn sender(&self) -> &SyncSender<Job> {
-        self.0.get_or_init(|| {
-            let (sender, jobs) = sync_channel(QUEUE);
-            let jobs = Arc::new(Mutex::new(jobs));
-            for _ in 0..THREADS {
-                let jobs = Arc::clone(&jobs);
-                let thread = std::thread::Builder::new().name("query".into()).spawn(move || work(&jobs));
-                if let Err(error) = thread {
-                    tracing::error!(%error, "a thread for queries over everybody could not be started");
-                }
+    /// Works on what is asked until the pool ends. `load` gives something that changes when heals arrive.
+    pub fn run<Load: PartialEq>(&self, load: impl Fn() -> Load) {
+        let mut under_way = VecDeque::new();
+        let mut pace = Pace::new(load());
+        let mut worked = Duration::ZERO;
+        while self.admit(&mut under_way) {
+            let Some(mut asked) = under_way.pop_front() else { continue };
+            let start = Instant::now();
+            if is_going_on(&mut *asked) {
+                under_way.push_back(asked);
             }
-            sender
-        })
-    }
-}
-
-fn work(jobs: &Mutex<Receiver<Job>>) {
-    loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        // Whoever waits is told by the dropped sender.
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-            tracing::error!("a query over everybody panicked; its client was answered 500");
+            worked += start.elapsed();
+            if worked >= STRETCH {
+                std::thread::park_timeout(pace.rest(load(), std::mem::take(&mut worked)));
+                pace = Pace::new(load());
+            }
         }
     }
-}
 
-/// Whether somebody waits for the answer.
-#[derive(Debug, Clone)]
-struct Wanted(Arc<AtomicBool>);
-
-impl Default for Wanted {
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-}
-
-struct Waits(Wanted);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
-    }
-}
-
-/// The turns of one query: a shard, a rest, the next shard.
-pub(super) struct Turns {
-    wanted: Wanted,
-    heals: Box<dyn Fn() -> u64 + Send>,
-    pace: Pace<u64>,
-}
-
-impl Turns {
-    fn new(wanted: Wanted, workers: &[Arc<WorkerStats>]) -> Self {
-        let workers = workers.to_vec();
-        let heals = move || workers.iter().map(|worker| worker.heals_asked()).sum();
-        let pace = Pace::new(heals());
-        Self { wanted, heals: Box::new(heals), pace }
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.wanted.0.load(Ordering::Acquire)
-    }
-
-    /// Calls `look` with one shard after the other, from `first` on, until it says that it has enough. `None` if nobody waits for
-    /// it any more.
-    pub fn each(&mut self, first: usize, mut look: impl FnMut(usize) -> Enough) -> Option<()> {
-        let mut start = Instant::now();
-        for shard in first..Engine::SHARDS {
-            if look(shard) == Enough::Yes {
-                return Some(());
-            }
-            if !self.is_wanted() {
-                return None;
-            }
-            let worked = start.elapsed();
-            if worked >= WORK_MIN {
-                std::thread::park_timeout(self.pace.rest((self.heals)(), worked));
-                start = Instant::now();
-            }
+    /// Lets those who wait come in, as far as there is room, and waits while there is nothing to do. False at the end.
+    fn admit(&self, under_way: &mut VecDeque<Box<dyn Asked>>) -> bool {
+        let mut queue = self.lock();
+        while under_way.is_empty() && queue.waiting.is_empty() && !queue.has_ended {
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        Some(())
+        let room = UNDER_WAY_MAX.saturating_sub(under_way.len()).min(queue.waiting.len());
+        under_way.extend(queue.waiting.drain(..room));
+        !queue.has_ended
+    }
+
+    /// Whoever waits is answered 500: there are no connections left then.
+    pub fn end(&self) {
+        let mut queue = self.lock();
+        queue.has_ended = true;
+        queue.waiting.clear();
+        drop(queue);
+        self.changed.notify_all();
+    }
+
+    /// Nothing is left half done in it by a panic.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a query needs no further shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Enough {
-    Yes,
-    No,
+/// A query and who waits for it, of any kind.
+trait Asked: Send {
+    fn is_given_up(&self) -> bool;
+
+    /// Looks at one more shard; false if that was the last.
+    fn proceed(&mut self) -> bool;
+}
+
+struct Question<Q: Query> {
+    query: Q,
+    answer: Option<oneshot::Sender<Q::Answer>>,
+}
+
+impl<Q: Query> Asked for Question<Q> {
+    fn is_given_up(&self) -> bool {
+        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn proceed(&mut self) -> bool {
+        let Some(answer) = self.query.proceed() else { return true };
+        if let Some(sender) = self.answer.take() {
+            // Its client may have gone at last.
+            let _ = sender.send(answer);
+        }
+        false
+    }
+}
+
+/// Gives it its turn. A panic, which is printed, ends this query and no other.
+fn is_going_on(asked: &mut dyn Asked) -> bool {
+    !asked.is_given_up() && catch_unwind(AssertUnwindSafe(|| asked.proceed())).unwrap_or(false)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
-    use std::sync::atomic::AtomicU64;
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::{Context, Poll, Waker};
+    use std::thread::JoinHandle;
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_finds_the_queue_full_is_refused_and_the_others_are_answered() {
-        let pool = Arc::new(Pool::default());
-        let gate = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
-        let begun = Arc::new(AtomicU64::new(0));
-        let mut asked = Vec::new();
-        let ask = || {
-            let (pool, gate, begun) = (Arc::clone(&pool), Arc::clone(&gate), Arc::clone(&begun));
-            tokio::spawn(async move {
-                let wait = move |_: &mut Turns| {
-                    begun.fetch_add(1, Ordering::SeqCst);
-                    let open = gate.0.lock().unwrap();
-                    drop(gate.1.wait_while(open, |open| !*open).unwrap());
-                    Some(7)
-                };
-                pool.run(&[], wait).await
-            })
-        };
-        for _ in 0..THREADS {
-            asked.push(ask());
-        }
-        while begun.load(Ordering::SeqCst) < THREADS as u64 {
-            tokio::task::yield_now().await;
-        }
-        for _ in 0..QUEUE {
-            asked.push(ask());
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(ask().await.unwrap(), Err(FULL));
-        *gate.0.lock().unwrap() = true;
-        gate.1.notify_all();
-        for answer in asked {
-            assert_eq!(answer.await.unwrap(), Ok(7));
-        }
-        assert_eq!(pool.run(&[], |_| Some(8)).await, Ok(8), "there is room again");
+    /// Tells of each of its turns by name, and may have to wait for leave to take it.
+    struct Told {
+        name: &'static str,
+        turns: u32,
+        told: Sender<&'static str>,
+        leave: Option<Receiver<()>>,
     }
 
-    #[tokio::test]
-    async fn a_query_that_nobody_waits_for_ends_at_the_next_shard() {
-        let pool = Arc::new(Pool::default());
-        let (told, shards) = std::sync::mpsc::channel();
-        let (go_on, waits) = std::sync::mpsc::channel::<()>();
-        let waits = Mutex::new(waits);
-        let asked = {
-            let pool = Arc::clone(&pool);
-            tokio::spawn(async move {
-                let query = move |turns: &mut Turns| {
-                    let ended = turns.each(0, |shard| {
-                        let _ = told.send(shard);
-                        let _ = waits.lock().unwrap().recv();
-                        Enough::No
-                    });
-                    let _ = told.send(usize::MAX);
-                    ended
-                };
-                pool.run(&[], query).await
-            })
-        };
-        let first = tokio::task::spawn_blocking(move || (shards.recv().unwrap(), shards)).await.unwrap();
-        assert_eq!(first.0, 0);
-        asked.abort();
-        assert!(asked.await.unwrap_err().is_cancelled());
-        go_on.send(()).unwrap();
-        assert_eq!(first.1.recv(), Ok(usize::MAX), "it went no further");
+    impl Query for Told {
+        type Answer = &'static str;
+
+        fn proceed(&mut self) -> Option<&'static str> {
+            let _ = self.told.send(self.name);
+            if let Some(leave) = &self.leave {
+                let _ = leave.recv();
+            }
+            assert_ne!(self.name, "panic");
+            self.turns -= 1;
+            (self.turns == 0).then_some(self.name)
+        }
     }
 
-    #[tokio::test]
-    async fn a_query_that_panics_is_an_error_and_the_thread_goes_on() {
-        let pool = Pool::default();
-        for _ in 0..2 * THREADS {
-            let answer: Result<(), Error> = pool.run(&[], |_| panic!("on purpose")).await;
-            assert_eq!(answer, Err(Error::INTERNAL));
+    struct Running {
+        pool: Arc<Pool>,
+        thread: Option<JoinHandle<()>>,
+        teller: Sender<&'static str>,
+        told: Receiver<&'static str>,
+    }
+
+    impl Running {
+        fn start() -> Self {
+            let pool = Arc::new(Pool::default());
+            let (teller, told) = channel();
+            let running = Arc::clone(&pool);
+            let thread = std::thread::spawn(move || running.run(|| 0));
+            Self { pool, thread: Some(thread), teller, told }
         }
-        assert_eq!(pool.run(&[], |_| Some(1)).await, Ok(1));
+
+        fn query(&self, name: &'static str, turns: u32) -> Told {
+            Told { name, turns, told: self.teller.clone(), leave: None }
+        }
+
+        /// Holds the thread up in its first turn until what is given is dropped.
+        fn hold(&self) -> (Sender<()>, oneshot::Receiver<&'static str>) {
+            let (hold, leave) = channel();
+            let answered = self.ask(Told { leave: Some(leave), ..self.query("held", 1) }).expect("a place");
+            assert_eq!(self.told.recv(), Ok("held"));
+            (hold, answered)
+        }
+
+        fn ask(&self, query: Told) -> Result<oneshot::Receiver<&'static str>, Error> {
+            let (answer, answered) = oneshot::channel();
+            self.pool.take(Box::new(Question { query, answer: Some(answer) }))?;
+            Ok(answered)
+        }
+
+        /// Ends it after what was asked; all turns that were taken.
+        fn end(mut self) -> String {
+            let (hold, last) = self.hold();
+            drop(hold);
+            assert_eq!(last.blocking_recv(), Ok("held"));
+            self.stop();
+            self.told.try_iter().collect()
+        }
+
+        fn stop(&mut self) {
+            self.pool.end();
+            if let Some(thread) = self.thread.take() {
+                thread.join().expect("the pool's thread does not panic");
+            }
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.stop();
+        }
+    }
+
+    #[test]
+    fn queries_take_turns() {
+        let running = Running::start();
+        let (hold, _held) = running.hold();
+        let long = running.ask(running.query("l", 5)).unwrap();
+        let short = running.ask(running.query("s", 2)).unwrap();
+        drop(hold);
+        assert_eq!((short.blocking_recv(), long.blocking_recv()), (Ok("s"), Ok("l")));
+        assert_eq!(running.end(), "lslslll");
+    }
+
+    #[test]
+    fn four_are_under_way_sixteen_wait_and_the_next_is_refused() {
+        let running = Running::start();
+        let (hold, _held) = running.hold();
+        let waiting: Vec<_> = (0..16).map(|_| running.ask(running.query("w", 1)).unwrap()).collect();
+        assert_eq!(running.ask(running.query("x", 1)).unwrap_err(), FULL);
+        drop(hold);
+        for answered in waiting {
+            assert_eq!(answered.blocking_recv(), Ok("w"));
+        }
+        assert_eq!(running.end(), "w".repeat(16));
+    }
+
+    #[test]
+    fn who_has_gone_is_not_worked_for_and_keeps_no_place() {
+        let running = Running::start();
+        let (hold, _held) = running.hold();
+        for _ in 0..16 {
+            drop(running.ask(running.query("g", 1_000)).unwrap());
+        }
+        let stays = running.ask(running.query("s", 1)).unwrap();
+        drop(hold);
+        assert_eq!(stays.blocking_recv(), Ok("s"));
+        assert_eq!(running.end(), "s");
+    }
+
+    #[test]
+    fn who_goes_while_it_is_under_way_is_not_worked_for_any_longer() {
+        let running = Running::start();
+        let (hold, leave) = channel();
+        let goes =
+            running.ask(Told { leave: Some(leave), ..running.query("g", 1_000) }).expect("there is room");
+        assert_eq!(running.told.recv(), Ok("g"));
+        drop(goes);
+        drop(hold);
+        assert_eq!(running.end(), "");
+    }
+
+    #[test]
+    fn a_query_that_panics_is_answered_500_and_harms_no_other() {
+        let running = Running::start();
+        let panics = running.ask(running.query("panic", 1)).unwrap();
+        let other = running.ask(running.query("o", 3)).unwrap();
+        assert!(panics.blocking_recv().is_err());
+        assert_eq!(other.blocking_recv(), Ok("o"));
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_let_go() {
+        let mut running = Running::start();
+        let (hold, _held) = running.hold();
+        let pool = Arc::clone(&running.pool);
+        let mut waits = std::pin::pin!(pool.ask(running.query("w", 1)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        pool.end();
+        drop(hold);
+        assert_eq!(waits.poll(&mut cx), Poll::Ready(Err(Error::INTERNAL)));
+        running.stop();
     }
 }

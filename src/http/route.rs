@@ -143,6 +143,11 @@ impl Route {
         matches!(self, Self::Watch | Self::Events | Self::FiguresWatch)
     }
 
+    /// Whether a GET goes over everybody.
+    pub const fn is_over_everybody(self) -> bool {
+        matches!(self, Self::OnlineUsers | Self::OnlineAt | Self::Concurrency)
+    }
+
     /// The methods it takes, and the statuses it may be answered with: the series that are there from the start. Should
     /// another come, it is counted all the same.
     pub const fn expected(self) -> (&'static [Verb], &'static [&'static str]) {
@@ -278,6 +283,8 @@ mod tests {
             ("/docs", Route::Docs),
             ("/docs/", Route::Other),
             ("/docs/start.js", Route::DocsFile),
+            ("/v1/online/at", Route::OnlineAt),
+            ("/v1/online/1", Route::Other),
             ("/favicon.ico", Route::Other),
             ("other", Route::Other),
             ("", Route::Other),

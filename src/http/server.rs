@@ -70,6 +70,7 @@ pub struct Server {
     /// Where metrics have addresses of their own. It goes on while the service drains, so that this can be seen.
     observing: Side,
     publisher: Option<Publisher>,
+    queries: Option<Queries>,
     announcing: Option<Announcing>,
     sampling: Option<Sampling>,
 }
@@ -148,6 +149,22 @@ impl Drop for Publisher {
     }
 }
 
+/// The thread that works on queries over everybody. It ends when this is dropped.
+struct Queries {
+    app: Arc<App>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Queries {
+    fn drop(&mut self) {
+        self.app.queries.end();
+        if let Some(thread) = self.thread.take() {
+            // It catches the panics of queries.
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Server {
     /// Binds the addresses of `settings` and starts the threads.
     ///
@@ -216,6 +233,7 @@ impl Server {
             serving: Side::default(),
             observing: Side::default(),
             publisher: None,
+            queries: None,
             announcing: None,
             sampling: None,
         };
@@ -223,6 +241,7 @@ impl Server {
         if metrics_at == MetricsAt::OtherPort {
             server.start_observing(metrics_listeners)?;
         }
+        server.queries = Some(start_queries(&server.app)?);
         server.announcing = Some(start_announcer(&server.app)?);
         server.sampling = Some(start_sampler(&server.app)?);
         if counting == Counting::On {
@@ -372,6 +391,16 @@ fn start_announcer(app: &Arc<App>) -> Result<Announcing, StartError> {
 
 fn start_sampler(app: &Arc<App>) -> Result<Sampling, StartError> {
     Sampling::start(app).map_err(|source| StartError::Thread { name: "figures".into(), source })
+}
+
+fn start_queries(app: &Arc<App>) -> Result<Queries, StartError> {
+    let name = "queries";
+    let working = Arc::clone(app);
+    let thread = std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || working.queries.run(|| working.load()))
+        .map_err(|source| StartError::Thread { name: name.into(), source })?;
+    Ok(Queries { app: Arc::clone(app), thread: Some(thread) })
 }
 
 fn start_publisher(app: &Arc<App>) -> Result<Publisher, StartError> {

@@ -172,6 +172,17 @@ impl Socket {
         inner.route == Route::Watch && inner.stalled.is_some()
     }
 
+    /// Ready once the peer has ended its side, or the connection is broken. Whoever has sent more than the request that is being
+    /// served is taken to be there.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut byte = [0];
+        let mut read = ReadBuf::new(&mut byte);
+        match self.0.borrow().stream.poll_peek(cx, &mut read) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+
     /// Whether a head that came in lately names both a content length and a transfer encoding.
     pub fn is_contradictory(&self) -> bool {
         self.0.borrow().heads.is_contradictory()
