@@ -113,7 +113,7 @@ by_label! {
 }
 by_label! {
     /// Threads that go on after a panic.
-    Threads, register_counter -> Counter, "thread": sweeper syncer preparer snapshotter metrics announcer
+    Threads, register_counter -> Counter, "thread": sweeper syncer preparer snapshotter metrics announcer figures
 }
 by_label! {
     /// Which way the wall clock was set.

@@ -89,6 +89,10 @@ const TRIES: &[Try] = &[
     ("GET", "/v1/watch?ids=x", "", "", 400),
     ("GET", "/v1/events", "", "", 200),
     ("GET", "/v1/events?limit=0", "", "", 400),
+    ("GET", "/v1/figures", "", "", 200),
+    ("GET", "/v1/figures?limit=1", "", "", 400),
+    ("GET", "/v1/figures/watch", "", "", 200),
+    ("GET", "/v1/figures/watch?ids=1", "", "", 400),
     ("GET", "/v1/status", "", "", 200),
     ("GET", "/v1/status?x=1", "", "", 400),
     ("GET", "/v1/export", "", "", 200),
@@ -108,6 +112,10 @@ const TRIES: &[Try] = &[
     ("GET", "/docs/start.js", "", "", 200),
     ("GET", "/docs/swagger-ui.css", "", "", 200),
     ("GET", "/docs/index.html", "", "", 404),
+    ("GET", "/", "", "", 200),
+    ("GET", "/page/page.css", "", "", 200),
+    ("GET", "/page/index.html", "", "", 404),
+    ("GET", "/heartbeat.js", "", "", 200),
 ];
 
 /// Described, and not to be had by asking: a bug of ours, and a snapshot that takes long enough for another to meet it.

@@ -140,7 +140,7 @@ impl Listening {
             snapshotter.request();
         }
         self.server.serve(Arc::clone(&engine), Some(recovery));
-        info!(addresses = addresses(&self.server), "listening");
+        info!(addresses = addresses(&self.server), page = page(&self.server), "listening");
         let Self { inputs, effective, logs, server, reports, .. } = self;
         Ok(Service { inputs, effective, logs, engine, server, sweeper, snapshotter, reports })
     }
@@ -285,6 +285,11 @@ fn log_start(settings: &Settings, server: &Server, lowered: Option<Lowered>) {
 }
 
 /// As one text, separated by commas.
+/// Where the live page is.
+fn page(server: &Server) -> String {
+    server.addresses().first().map(|address| format!("http://{address}/")).unwrap_or_default()
+}
+
 fn addresses(server: &Server) -> String {
     server.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::announcer::Announcer;
 use super::body::BodyLimits;
 use super::error::Refused;
+use super::figures::Recent;
 use super::log::ClientLog;
 use super::pool::Pool;
 use super::publish::Published;
@@ -49,6 +50,7 @@ pub(super) struct App {
     /// What of the latencies has been given to the metrics.
     pub published: Mutex<Published>,
     pub announcer: Announcer,
+    pub recent: Recent,
     pub accepted: AtomicU64,
     pub refused: AtomicU64,
     draining: AtomicBool,
@@ -120,6 +122,7 @@ impl App {
             metrics: Arc::new(metrics(settings)),
             published: Mutex::default(),
             announcer: Announcer::default(),
+            recent: Recent::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -220,6 +223,7 @@ impl App {
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.announcer.drain();
+        self.recent.drain();
     }
 
     pub fn is_draining(&self) -> bool {

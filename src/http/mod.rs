@@ -14,6 +14,7 @@
 //!   compression long answers, when asked
 //!   route       the paths there are, as metrics name them
 //!   watch       transitions as they happen; events: the same by long poll; sse: their text
+//!   figures     the last hour, a point a second (sampler); figures_watch: the same as it happens; page: where it is looked at
 //!   announcer   one thread that tells those who wait for transitions that there are new ones
 //!   waiters     who waits for the disk
 //!   publish     what the workers (stats) and the engine have counted, into metrics
@@ -38,6 +39,8 @@ mod dispatch;
 mod docs;
 mod error;
 mod events;
+mod figures;
+mod figures_watch;
 mod first_request;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -50,12 +53,14 @@ mod json;
 mod log;
 mod online;
 mod openapi;
+mod page;
 mod pool;
 mod publish;
 mod query;
 mod recipient;
 mod route;
 mod routes;
+mod sampler;
 mod seed;
 mod server;
 mod socket;

@@ -18,6 +18,7 @@ use utoipa::{Modify, OpenApi, ToSchema};
 use super::admin::{Readiness, SnapshotReply};
 use super::concurrency::ConcurrencyReply;
 use super::error::{Error, JSON};
+use super::figures::Figures;
 use super::history::Page;
 use super::online::{OnlineAt, OnlineUsers};
 use super::status::Status;
@@ -42,7 +43,7 @@ pub(super) async fn openapi() -> Response {
                        call does not know, or that is given twice, is refused by name.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    components(schemas(DocsFile, IdFormat, Order, Refusal, SessionLine)),
+    components(schemas(DocsFile, IdFormat, Order, PageFile, Refusal, SessionLine)),
     modifiers(&Everywhere),
     paths(
         heal,
@@ -64,6 +65,8 @@ pub(super) async fn openapi() -> Response {
         concurrency,
         watch,
         events,
+        figures,
+        figures_watch,
         export,
         import,
         snapshot,
@@ -74,7 +77,10 @@ pub(super) async fn openapi() -> Response {
         status,
         description,
         docs,
-        docs_file
+        docs_file,
+        page,
+        page_file,
+        client
     )
 )]
 struct Description;
@@ -173,6 +179,21 @@ enum DocsFile {
     #[schema(rename = "swagger-ui.css")]
     Style,
     #[schema(rename = "favicon-32x32.png")]
+    Icon,
+}
+
+/// Some of what the page loads; the others are its modules.
+#[derive(ToSchema)]
+enum PageFile {
+    #[schema(rename = "page.css")]
+    Style,
+    #[schema(rename = "page.js")]
+    Start,
+    #[schema(rename = "uPlot.iife.min.js")]
+    Plot,
+    #[schema(rename = "uPlot.min.css")]
+    PlotStyle,
+    #[schema(rename = "icon.svg")]
     Icon,
 }
 
@@ -373,17 +394,19 @@ calls! {
         [(status = 200, body = ConcurrencyReply), (status = 503, body = Refusal)];
     watch: get "/v1/watch", "Transitions as they happen, as server-sent events: first `snapshot`, then `online` and `offline`, each with the id to resume from. `reset` says that what was asked for is no longer held, `lagged` that the reader was too slow, `draining` that the service stops.",
         (params(("ids" = Option<String>, Query, description = "up to 1000 user ids, separated by commas; everybody without it"),
-                ("after" = Option<String>, Query, description = "the id of the event seen last; the header Last-Event-ID wins over it"),
-                ("id_format" = Option<String>, Query, description = "number or string")),),
+                ("after" = Option<String>, Query, description = "the id of the event seen last; the header Last-Event-ID wins over it")),),
         [(status = 200, content_type = "text/event-stream", body = String),
          (status = 501, body = Refusal), (status = 503, body = Refusal)];
     events: get "/v1/events", "Transitions by long poll.",
         (params(("after" = Option<String>, Query, description = "`next` of the call before; from now on without it"),
                 ("limit" = Option<u32>, Query, description = "1 to 10000, 1000 by default"),
-                ("wait" = Option<u32>, Query, description = "seconds to wait for the next one, 0 to 30, 0 by default"),
-                ("id_format" = Option<String>, Query, description = "number or string")),),
+                ("wait" = Option<u32>, Query, description = "seconds to wait for the next one, 0 to 30, 0 by default")),),
         [(status = 200, body = Transitions), (status = 410, body = Refusal),
          (status = 501, body = Refusal), (status = 503, body = Refusal)];
+    figures: get "/v1/figures", "The last hour, a point a second: of this run of the service.",
+        (), [(status = 200, body = Figures), (status = 503, body = Refusal)];
+    figures_watch: get "/v1/figures/watch", "The same as it happens, as server-sent events: `figures` once a second, a point with `users`, `ready`, `reasons`, `journal` and `snapshot`, the last two as /v1/status has them; `draining` when the service stops.",
+        (), [(status = 200, content_type = "text/event-stream", body = String), (status = 503, body = Refusal)];
     export: get "/v1/export", "Everybody's sessions as NDJSON, one SessionLine a line. A live session has its deadline as offline_at.",
         (), [(status = 200, content_type = "application/x-ndjson", body = String), (status = 503, body = Refusal)];
     import: post "/v1/import", "Takes sessions as an export writes them, at most 1 KiB a line. Idempotent, not atomic.",
@@ -410,4 +433,11 @@ calls! {
     docs_file: get "/docs/{file}", "What that page loads. As gzip, but for its own script.",
         (params(("file" = DocsFile, Path)),),
         [(status = 200), (status = 404, body = Refusal)];
+    page: get "/", "The live page.",
+        (), [(status = 200, content_type = "text/html", body = String)];
+    page_file: get "/page/{file}", "What that page loads.",
+        (params(("file" = PageFile, Path)),),
+        [(status = 200), (status = 404, body = Refusal)];
+    client: get "/heartbeat.js", "A client for the pages of others: an ES module.",
+        (), [(status = 200, content_type = "text/javascript", body = String)];
 }

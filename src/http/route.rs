@@ -20,6 +20,8 @@ pub(super) enum Route {
     Concurrency,
     Watch,
     Events,
+    Figures,
+    FiguresWatch,
     Status,
     Export,
     Import,
@@ -31,6 +33,9 @@ pub(super) enum Route {
     Openapi,
     Docs,
     DocsFile,
+    Page,
+    PageFile,
+    Client,
     /// None of them.
     Other,
 }
@@ -39,7 +44,7 @@ pub(super) enum Route {
 pub(super) const ROUTES: usize = Route::ALL.len();
 
 impl Route {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::Heal,
         Self::Checkup,
         Self::HeartRhythm,
@@ -55,6 +60,8 @@ impl Route {
         Self::Concurrency,
         Self::Watch,
         Self::Events,
+        Self::Figures,
+        Self::FiguresWatch,
         Self::Status,
         Self::Export,
         Self::Import,
@@ -66,6 +73,9 @@ impl Route {
         Self::Openapi,
         Self::Docs,
         Self::DocsFile,
+        Self::Page,
+        Self::PageFile,
+        Self::Client,
         Self::Other,
     ];
 
@@ -87,6 +97,8 @@ impl Route {
             Self::Concurrency => "/v1/concurrency",
             Self::Watch => "/v1/watch",
             Self::Events => "/v1/events",
+            Self::Figures => "/v1/figures",
+            Self::FiguresWatch => "/v1/figures/watch",
             Self::Status => "/v1/status",
             Self::Export => "/v1/export",
             Self::Import => "/v1/import",
@@ -98,6 +110,9 @@ impl Route {
             Self::Openapi => "/openapi.json",
             Self::Docs => "/docs",
             Self::DocsFile => "/docs/{file}",
+            Self::Page => "/",
+            Self::PageFile => "/page/{file}",
+            Self::Client => "/heartbeat.js",
             Self::Other => "other",
         }
     }
@@ -125,7 +140,7 @@ impl Route {
 
     /// Whether its answers wait for something to happen, for hours, and nothing is wrong with that.
     pub const fn waits(self) -> bool {
-        matches!(self, Self::Watch | Self::Events)
+        matches!(self, Self::Watch | Self::Events | Self::FiguresWatch)
     }
 
     /// Whether a GET goes over everybody.
@@ -152,7 +167,9 @@ impl Route {
             | Self::OnlineUsers
             | Self::Concurrency
             | Self::Status
-            | Self::Export => (&[Get, Head], READ),
+            | Self::Export
+            | Self::Figures
+            | Self::FiguresWatch => (&[Get, Head], READ),
             Self::OnlineAt => (&[Get, Head, Post], MANY),
             Self::Watch => (&[Get, Head], &["200", "400", "500", "501", "503"]),
             Self::Events => (&[Get, Head], &["200", "400", "410", "500", "501", "503"]),
@@ -160,6 +177,8 @@ impl Route {
             Self::Readyz => (&[Get, Head], &["200", "500", "503"]),
             Self::Livez | Self::Healthz | Self::Metrics | Self::Openapi | Self::Docs => (&[Get, Head], FIXED),
             Self::DocsFile => (&[Get, Head], &["200", "404", "500"]),
+            Self::Page | Self::Client => (&[Get, Head], &["200", "304", "500"]),
+            Self::PageFile => (&[Get, Head], &["200", "304", "404", "500"]),
             Self::Other => (&[Get, Head, Put, Post, Delete, Verb::Other], &["400", "404", "500"]),
         }
     }
@@ -206,9 +225,10 @@ impl Verb {
 }
 
 /// The statuses we answer with.
-const CODES: [(u16, &str); 13] = [
+const CODES: [(u16, &str); 14] = [
     (200, "200"),
     (204, "204"),
+    (304, "304"),
     (400, "400"),
     (404, "404"),
     (405, "405"),

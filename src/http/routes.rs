@@ -16,8 +16,8 @@ use super::route::Route;
 use super::seed::NO_STORE;
 use super::stats::WorkerStats;
 use super::{
-    admin, bulk, compression, concurrency, docs, events, history, online, openapi, status, transfer, uptime,
-    user, watch,
+    admin, bulk, compression, concurrency, docs, events, figures, figures_watch, history, online, openapi,
+    page, status, transfer, uptime, user, watch,
 };
 
 /// What a handler on the router works with.
@@ -42,6 +42,9 @@ pub(super) fn router(app: &Arc<App>, stats: &Arc<WorkerStats>, metrics: MetricsA
         .route(Route::Openapi.path(), get(openapi::openapi))
         .route(Route::Docs.path(), get(docs::page))
         .route(Route::DocsFile.path(), get(docs::file))
+        .route(Route::Page.path(), get(page::page))
+        .route(Route::PageFile.path(), get(page::file))
+        .route(Route::Client.path(), get(page::client))
         .merge(observed(metrics));
     finish(routes.fallback(|| async { Error::NOT_FOUND }), app, stats)
 }
@@ -61,6 +64,8 @@ fn richer() -> Router<Shared> {
         .route(Route::Concurrency.path(), get(concurrency::concurrency))
         .route(Route::Watch.path(), get(watch::watch))
         .route(Route::Events.path(), get(events::events))
+        .route(Route::Figures.path(), get(figures::figures))
+        .route(Route::FiguresWatch.path(), get(figures_watch::watch))
         .route(Route::Status.path(), get(status::status))
         .route(Route::Export.path(), get(transfer::export))
         .route(Route::Import.path(), post(transfer::import))

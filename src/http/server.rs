@@ -25,6 +25,7 @@ use super::app::{App, Counting};
 use super::publish;
 use super::recipient::Recipient;
 use super::routes::{self, MetricsAt};
+use super::sampler::Sampling;
 use super::stats::{Stats, WorkerStats};
 use super::worker::{self, Scope, Worker};
 use crate::config::Settings;
@@ -71,6 +72,7 @@ pub struct Server {
     publisher: Option<Publisher>,
     queries: Option<Queries>,
     announcing: Option<Announcing>,
+    sampling: Option<Sampling>,
 }
 
 /// Some addresses, and the threads that serve them.
@@ -233,6 +235,7 @@ impl Server {
             publisher: None,
             queries: None,
             announcing: None,
+            sampling: None,
         };
         server.start_serving(listeners, metrics_at, more)?;
         if metrics_at == MetricsAt::OtherPort {
@@ -240,6 +243,7 @@ impl Server {
         }
         server.queries = Some(start_queries(&server.app)?);
         server.announcing = Some(start_announcer(&server.app)?);
+        server.sampling = Some(start_sampler(&server.app)?);
         if counting == Counting::On {
             server.publisher = Some(start_publisher(&server.app)?);
         }
@@ -383,6 +387,10 @@ fn spawn<Run: FnOnce() + Send + 'static>(
 
 fn start_announcer(app: &Arc<App>) -> Result<Announcing, StartError> {
     Announcing::start(app).map_err(|source| StartError::Thread { name: "announcer".into(), source })
+}
+
+fn start_sampler(app: &Arc<App>) -> Result<Sampling, StartError> {
+    Sampling::start(app).map_err(|source| StartError::Thread { name: "figures".into(), source })
 }
 
 fn start_queries(app: &Arc<App>) -> Result<Queries, StartError> {

@@ -15,7 +15,7 @@ use super::routes::Shared;
 use super::stats::HealCounts;
 use super::user::json;
 use crate::durability::Durability;
-use crate::engine::{JournalState, Recovery};
+use crate::engine::{JournalState, Recovery, SnapshotTaken};
 use crate::process;
 use crate::time::UnixSeconds;
 
@@ -68,7 +68,7 @@ impl From<HealCounts> for Heals {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Journal {
+pub(super) struct Journal {
     /// `process`, `interval` or `always`.
     durability: String,
     /// Whether writes are taken; if not, `refusal` says why.
@@ -102,11 +102,17 @@ impl From<JournalState> for Journal {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Snapshot {
+pub(super) struct Snapshot {
     /// The engine's second when it had been taken.
     at: u32,
     #[serde(flatten)]
     taken: SnapshotReply,
+}
+
+impl From<(UnixSeconds, SnapshotTaken)> for Snapshot {
+    fn from((at, taken): (UnixSeconds, SnapshotTaken)) -> Self {
+        Self { at: at.as_u32(), taken: SnapshotReply::from(&taken) }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -191,9 +197,7 @@ pub(super) async fn status(_: Common, State(shared): State<Shared>) -> Result<Re
         heals: stats.heals.into(),
         connections: stats.connections,
         journal: journal.map(Journal::from),
-        snapshot: engine
-            .last_snapshot()
-            .map(|(at, taken)| Snapshot { at: at.as_u32(), taken: SnapshotReply::from(&taken) }),
+        snapshot: engine.last_snapshot().map(Snapshot::from),
         recovery: recovery.as_ref().map(Recovered::from),
         outages: engine.outages().into_iter().map(Outage::from).collect(),
         disk_bytes,

@@ -42,7 +42,7 @@ use crate::user_id::UserId;
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Each event is for now, and for whoever asked: no proxy is to keep or collect them.
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+pub(super) const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (CONTENT_TYPE, EVENT_STREAM),
     (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
@@ -52,7 +52,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Most ids that a watcher may name.
 const IDS_MAX: usize = 1_000;
 /// How often a comment is sent: proxies cut what is silent for half a minute.
-const COMMENT_EVERY: Duration = Duration::from_secs(15);
+pub(super) const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// A snapshot is tried so often, with a pause of 1 ms, before a service that is changing all the time is said to be.
 const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(1);
@@ -90,7 +90,7 @@ pub(super) async fn watch(
 
 const RESET: &[u8] = b"event: reset\ndata: {}\n\n";
 const LAGGED: &[u8] = b"event: lagged\ndata: {}\n\n";
-const DRAINING: &[u8] = b"event: draining\ndata: {}\n\n";
+pub(super) const DRAINING: &[u8] = b"event: draining\ndata: {}\n\n";
 
 pub(super) fn events_of(engine: &Engine) -> Result<&Events, Error> {
     engine.events().ok_or(Error::fixed(

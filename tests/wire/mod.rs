@@ -146,6 +146,20 @@ impl Client {
         self.response_to(method)
     }
 
+    /// What comes, up to `text` and with it.
+    pub fn read_until(&mut self, text: &str) -> String {
+        loop {
+            if let Some(at) = self.read.windows(text.len()).position(|bytes| bytes == text.as_bytes()) {
+                let rest = self.read.split_off(at + text.len());
+                return String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap();
+            }
+            let mut more = [0; 4096];
+            let count = self.stream.read(&mut more).unwrap();
+            assert!(count > 0, "the connection ends without {text:?}");
+            self.read.extend_from_slice(&more[..count]);
+        }
+    }
+
     /// The next response, to a request whose method allows a body in it.
     pub fn response(&mut self) -> Response {
         self.response_to("GET")
