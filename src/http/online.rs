@@ -92,12 +92,12 @@ pub(super) async fn at(mut parameters: Parameters, State(shared): State<Shared>)
 
     let (at, after) = match after {
         None => (t.unwrap_or(now), None),
-        Some([second, shard, user]) => {
+        Some([second, place, user]) => {
             let second = u32::try_from(second).map_or(now, UnixSeconds::new).min(now);
             if t.is_some_and(|asked| asked != second) {
                 return Err(Error::bad_request("t: leave it out beside after, which knows the second"));
             }
-            (second, Some(Place::of(shard, user)))
+            (second, Some(Place::of(place, user)))
         }
     };
     let outage = is_in_outage(&engine, at);
