@@ -136,7 +136,7 @@ fn run(app: &App, ended: &mpsc::Receiver<()>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::ManualClock;
     use crate::config::Settings;
     use crate::http::app::Counting;
     use crate::time::UnixSeconds;
