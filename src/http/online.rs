@@ -36,7 +36,7 @@ pub(super) async fn online(_: Common, State(shared): State<Shared>) -> Result<Re
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct OnlineUsers {
-    #[schema(value_type = Vec<i64>)]
+    #[schema(value_type = Vec<super::user::Id>)]
     users: Vec<Id>,
     /// For `after`; null on the last page.
     #[schema(required)]
@@ -71,7 +71,7 @@ pub(super) struct OnlineAt {
     /// How many there were in all; on the first page only.
     #[serde(skip_serializing_if = "Option::is_none")]
     online: Option<u64>,
-    #[schema(value_type = Vec<i64>)]
+    #[schema(value_type = Vec<super::user::Id>)]
     users: Vec<Id>,
     /// For `after`; null on the last page.
     #[schema(required)]

@@ -79,6 +79,9 @@ impl Pool {
 
     fn take(&self, asked: Box<dyn Asked>) -> Result<(), Error> {
         let mut queue = self.lock();
+        if queue.has_ended {
+            return Err(Error::INTERNAL);
+        }
         if queue.waiting.len() >= WAITING_MAX {
             queue.waiting.retain(|asked| !asked.is_given_up());
         }

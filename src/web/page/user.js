@@ -157,7 +157,11 @@ export class User {
       line.dataset.to = offline_at;
       return line;
     });
-    if (!lines.length) lines.push(Object.assign(document.createElement('tr'), { innerHTML: '<td colspan="4" class="none">No session in this range.</td>' }));
+    if (!lines.length) {
+      const line = document.createElement('tr');
+      line.append(Object.assign(cell('No session in this range.', 'none'), { colSpan: 4 }));
+      lines.push(line);
+    }
     $('rows').replaceChildren(...lines);
     const shown = latest.length < this.history.length ? `The latest ${count(latest.length)} of ${count(this.history.length)} sessions of the range` : 'Sessions of the range, latest first';
     say('list-title', shown);
