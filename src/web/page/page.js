@@ -116,6 +116,7 @@ async function explain() {
 
 async function begin() {
   isFollowing = true;
+  dispatchEvent(new Event('reachable'));
   try {
     const [{ points }, status] = await Promise.all([get('v1/figures'), get('v1/status')]);
     curve.set(points);

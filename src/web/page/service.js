@@ -93,11 +93,15 @@ export function follow(path, parameters, takes, { whenOpen = () => {}, whenLost 
     }
   }
 
+  // Another stream has found the service: no need to wait for this one's turn.
+  const reachable = () => source ?? (document.hidden || open());
+  addEventListener('reachable', reachable);
   const look = () => (document.hidden ? close() : source ?? open());
   document.addEventListener('visibilitychange', look);
   look();
   return () => {
     ended = true;
+    removeEventListener('reachable', reachable);
     document.removeEventListener('visibilitychange', look);
     close();
   };

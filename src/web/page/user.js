@@ -8,6 +8,8 @@ import { $, ago, clock, count, dateAndClock, day, duration, moment, now, percent
 const ROWS = 200;
 /** What a heal extends is told by no event: totals of somebody online are asked for so often, in seconds. */
 const AGAIN = 15;
+/** A look that failed is repeated after so long, in milliseconds: no event may come that would put it right. */
+const REPEAT = 2_000;
 
 /** The id as the service writes it, or null: `+7` and `007` are 7. */
 export function parseId(text) {
@@ -64,6 +66,7 @@ export class User {
   leave() {
     this.end?.();
     this.call?.abort();
+    clearTimeout(this.repeat);
     this.profile = null;
     $('found').hidden = true;
     say('download-says', '');
@@ -82,6 +85,7 @@ export class User {
   /** Asks for everything anew. */
   async refresh() {
     this.call?.abort();
+    clearTimeout(this.repeat);
     const { signal } = (this.call = new AbortController());
     const { id, days } = this;
     const until = now(), { from } = rows(days, until)[0];
@@ -102,6 +106,7 @@ export class User {
   }
 
   fail(error) {
+    if (error.status !== 404) this.repeat = setTimeout(() => document.hidden || this.refresh(), REPEAT);
     if (error.status !== 404 && this.profile) return; // what is shown stays, and the page says that the service is away
     this.profile = null;
     $('found').hidden = true;
