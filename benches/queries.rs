@@ -150,18 +150,18 @@ fn heals(engine: &Arc<Engine>, users: u64) {
     let settings = Settings { listen: vec![([127, 0, 0, 1], 0).into()], threads: 1, ..Settings::default() };
     let server = http::Server::start(Arc::clone(engine), &settings).unwrap();
     let address = server.addresses()[0];
-    let queries = ["/v1/online/at?t=1638331200", "/v1/concurrency?to=1638360000"];
+    const QUERIES: [&str; 2] = ["/v1/online/at?t=1638331200", "/v1/concurrency?to=1638360000"];
     let mut ratios = Vec::new();
     for _ in 0..HEAL_ROUNDS {
         let alone = heals_a_second(address, users, &[]).0;
-        let (beside, answered) = heals_a_second(address, users, &queries);
+        let (beside, answered) = heals_a_second(address, users, &QUERIES);
         println!(
             "{alone:>9.0} heals/s alone, {beside:>9.0} beside queries, of which {answered} were answered in {RUN:?}"
         );
         ratios.push(beside / alone);
     }
     println!("beside queries: {:.3} of the heals", median(&mut ratios));
-    let latency = time(|| u64::from(ask(address, queries[1])));
+    let latency = time(|| u64::from(ask(address, QUERIES[1])));
     println!("a curve over HTTP while no heal arrives: {:.0} ms", latency * 1e3);
 }
 

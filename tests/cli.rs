@@ -189,7 +189,7 @@ fn config_as_json_has_the_same_rows() {
     let rows = rows.as_array().unwrap();
     let ttl = serde_json::json!({"setting": "ttl", "value": "9s", "source": "env HEARTBEAT_TTL"});
     let no_auth = serde_json::json!({"setting": "no-auth", "value": "true", "source": "flag --no-auth"});
-    assert_eq!(rows.len(), 26);
+    assert_eq!(rows.len(), 27);
     assert!(rows.contains(&ttl) && rows.contains(&no_auth), "{text}");
 }
 

@@ -239,7 +239,17 @@ fn a_method_that_is_not_listed_is_told_which_are(
 
 #[rstest]
 fn an_unknown_path_is_not_found(
-    #[values("/", "/heals/1", "/heal/1/2", "/checkup/1/2", "/HEAL/1", "/v1", "/v1/nothing", "//heal/1", "*")]
+    #[values(
+        "/index.html",
+        "/heals/1",
+        "/heal/1/2",
+        "/checkup/1/2",
+        "/HEAL/1",
+        "/v1",
+        "/v1/nothing",
+        "//heal/1",
+        "*"
+    )]
     target: &str,
 ) {
     let service = Service::start();

@@ -239,11 +239,11 @@ mod tests {
 
         /// Ends it after what was asked; all turns that were taken.
         fn end(mut self) -> String {
-            let (hold, last) = self.hold();
-            drop(hold);
-            assert_eq!(last.blocking_recv(), Ok("held"));
+            let last = self.ask(self.query("|", 1)).expect("a place");
+            assert_eq!(last.blocking_recv(), Ok("|"));
             self.stop();
-            self.told.try_iter().collect()
+            let turns: String = self.told.try_iter().collect();
+            turns.strip_suffix('|').expect("it came last").to_owned()
         }
 
         fn stop(&mut self) {

@@ -90,7 +90,7 @@ pub fn settings() -> Settings {
 
 pub fn open(folder: &Path, durability: Durability, clock: &Arc<ManualClock>) -> (Arc<Engine>, Recovery) {
     let disk = Disk { segment_bytes: 16 << 10, durability, ..Disk::at(folder) };
-    let (engine, recovery) = Engine::builder().clock(clock.clone()).open(disk).unwrap();
+    let (engine, recovery) = Engine::builder().clock(clock.clone()).events_held(1_000).open(disk).unwrap();
     (Arc::new(engine), recovery)
 }
 
