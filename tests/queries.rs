@@ -4,6 +4,7 @@
 //! restarts after an outage. Now and then everything is exported, and each answer is computed from that again: who was online in a
 //! second by looking at every session, a curve by counting every second.
 #![cfg(all(feature = "service", not(shuttle)))]
+#![allow(clippy::print_stdout, reason = "it tells what it has made up")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 
@@ -128,7 +129,8 @@ impl Life {
     fn begin(seed: u64, users: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let service = Service::open(folder.path(), Durability::Process, NOON);
-        let users = (0..i64::from(users)).map(|number| [number - 3, i64::MAX - number][number as usize % 2]);
+        let users =
+            (0..i64::from(users)).map(|number| if number % 2 == 0 { number - 3 } else { i64::MAX - number });
         Self {
             client: service.connect(),
             folder,
@@ -613,7 +615,9 @@ fn a_client_that_goes_gives_its_place_away() {
     let (service, gate) = held_up();
     let opens = Opens(Arc::clone(&gate));
     let mut go: Vec<Client> = (0..30).map(|_| service.connect()).collect();
-    go.iter_mut().for_each(|client| client.write(QUERY));
+    for client in &mut go {
+        client.write(QUERY);
+    }
     // Until all places are taken, and ten clients have been refused.
     while go.iter_mut().map(Client::is_silent).filter(|is_silent| !is_silent).count() < 10 {
         std::thread::yield_now();
@@ -667,7 +671,9 @@ fn a_query_under_way_does_not_outlive_the_service() {
         let ids: Vec<u8> = (0..20_000_i64).flat_map(i64::to_le_bytes).collect();
         service.send("POST", "/v1/heal", "application/octet-stream", &ids);
         let mut clients: Vec<Client> = (0..10).map(|_| service.connect()).collect();
-        clients.iter_mut().for_each(|client| client.write("GET /v1/concurrency HTTP/1.1\r\nHost: a\r\n\r\n"));
+        for client in &mut clients {
+            client.write("GET /v1/concurrency HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
         let Service { engine, server, .. } = service;
         drop(server);
         assert_eq!(Arc::strong_count(&engine), 1);
