@@ -99,14 +99,20 @@ export class User {
       this.asked = until;
       Object.assign(this, { profile, history, outages, stats });
       this.show();
+      // Past its deadline and not over: a heal in the grace, or just after an outage, extends the session, and no event tells of that.
+      if (profile.status === 'offline' && history.some(session => session.end === 'live')) this.lookAgain();
     } catch (error) {
       if (signal.aborted) return;
       this.fail(error);
     }
   }
 
+  lookAgain() {
+    this.repeat = setTimeout(() => document.hidden || this.refresh(), REPEAT);
+  }
+
   fail(error) {
-    if (error.status !== 404) this.repeat = setTimeout(() => document.hidden || this.refresh(), REPEAT);
+    if (error.status !== 404) this.lookAgain();
     if (error.status !== 404 && this.profile) return; // what is shown stays, and the page says that the service is away
     this.profile = null;
     $('found').hidden = true;
