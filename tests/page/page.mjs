@@ -157,6 +157,25 @@ describe('the live page', () => {
     });
   });
 
+  test('a user who goes on within the grace is online again, though no event tells of it', async () => {
+    const patient = await Service.start(['--ttl', '2s', '--grace', '20s']);
+    try {
+      await patient.heal(19);
+      await withPage({ url: `${patient.url}/#user=19` }, async page => {
+        await until('the deadline has passed', async () => !(await patient.isOnline(19)));
+        await page.reload();
+        await page.locator('#user-status[data-is="offline"]').waitFor();
+        await until('the user is online again', async () => {
+          await patient.heal(19);
+          return await page.locator('#user-status[data-is="online"]').isVisible();
+        });
+        assert.equal((await patient.timeline(19)).length, 1);
+      });
+    } finally {
+      await patient.end();
+    }
+  });
+
   test('ids that no JavaScript number holds are shown as they are', async () => {
     const ids = ['9223372036854775807', '-9223372036854775808', '9007199254740993'];
     for (const id of [...ids, '7']) await service.heal(id);
@@ -304,7 +323,7 @@ describe('the live page', () => {
       await page.getByText('Live', { exact: true }).waitFor();
       await service.call('POST', '/v1/heal', '31\n32\n33');
       await until('figures move again', async () => (await figure(page, 'online')) >= 3);
-      // The stream of the user may come back a moment after the figures, and a heal is told once.
+      // This heal continues the session that our absence cut short, so no event tells of it.
       await until('the user is online again', async () => {
         await service.heal(18);
         return await page.locator('#user-status[data-is="online"]').isVisible();

@@ -8,6 +8,8 @@ import { $, ago, clock, count, dateAndClock, day, duration, moment, now, percent
 const ROWS = 200;
 /** What a heal extends is told by no event: totals of somebody online are asked for so often, in seconds. */
 const AGAIN = 15;
+/** Somebody who reads as offline and of whom no end has been told may still go on, by a heal that no event tells of. */
+const UNDECIDED = 1;
 /** A look that failed is repeated after so long, in milliseconds: no event may come that would put it right. */
 const REPEAT = 2_000;
 
@@ -23,6 +25,8 @@ export class User {
   id = null;
   days = 1;
   profile = null;
+  /** What the events say so far; the end of a session only when it is settled. */
+  told = null;
 
   constructor(changed) {
     this.changed = changed;
@@ -60,7 +64,15 @@ export class User {
     if (!isOther) return again();
     say('id-says', 'Looking …');
     // The stream begins with a snapshot. Where there is none, each try to get it is a look.
-    this.end = follow('v1/watch', { ids: id }, { snapshot: again, online: again, offline: again }, { whenLost: again });
+    const told = status => {
+      this.told = status;
+      this.refresh();
+    };
+    this.end = follow('v1/watch', { ids: id }, {
+      snapshot: ({ users }) => told(users[0].status),
+      online: () => told('online'),
+      offline: () => told('offline'),
+    }, { whenLost: again });
   }
 
   leave() {
@@ -68,6 +80,7 @@ export class User {
     this.call?.abort();
     clearTimeout(this.repeat);
     this.profile = null;
+    this.told = null;
     $('found').hidden = true;
     say('download-says', '');
   }
@@ -86,8 +99,9 @@ export class User {
   async refresh() {
     this.call?.abort();
     clearTimeout(this.repeat);
-    const { signal } = (this.call = new AbortController());
+    const call = (this.call = new AbortController()), { signal } = call;
     const { id, days } = this;
+    this.isAsking = true;
     const until = now(), { from } = rows(days, until)[0];
     try {
       const profile = await get(`v1/users/${id}`, {}, signal);
@@ -99,20 +113,15 @@ export class User {
       this.asked = until;
       Object.assign(this, { profile, history, outages, stats });
       this.show();
-      // Past its deadline and not over: a heal in the grace, or just after an outage, extends the session, and no event tells of that.
-      if (profile.status === 'offline' && history.some(session => session.end === 'live')) this.lookAgain();
     } catch (error) {
-      if (signal.aborted) return;
-      this.fail(error);
+      if (!signal.aborted) this.fail(error);
+    } finally {
+      if (call === this.call) this.isAsking = false;
     }
   }
 
-  lookAgain() {
-    this.repeat = setTimeout(() => document.hidden || this.refresh(), REPEAT);
-  }
-
   fail(error) {
-    if (error.status !== 404) this.lookAgain();
+    if (error.status !== 404) this.repeat = setTimeout(() => document.hidden || this.refresh(), REPEAT);
     if (error.status !== 404 && this.profile) return; // what is shown stays, and the page says that the service is away
     this.profile = null;
     $('found').hidden = true;
@@ -181,7 +190,10 @@ export class User {
   tick() {
     if (!this.profile || document.hidden) return;
     this.showStatus();
-    if (this.profile.status === 'online' && now() - this.asked >= AGAIN) this.refresh();
+    // One that takes long is not begun anew before it has ended.
+    if (this.isAsking) return;
+    const isOnline = this.profile.status === 'online';
+    if ((isOnline || this.told === 'online') && now() - this.asked >= (isOnline ? AGAIN : UNDECIDED)) this.refresh();
   }
 
   async save(form) {
