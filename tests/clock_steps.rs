@@ -9,7 +9,7 @@ mod wire;
 
 use std::time::Duration;
 
-use common::folder::{ALIVE_AT, CARL, SLOTS_AT, Site, overwrite, three_heals};
+use common::folder::{ALIVE_AT, CARL, SLOTS_AT, Site, overwrite, three_heals, unlocked};
 use common::{ANA, BO, NOON, lapsed, live};
 use heartbeat::{Clock, Engine, Heal, Recovery, Session, Status, SystemClock, UnixSeconds};
 use process::Service;
@@ -37,7 +37,7 @@ fn killed_at(at: u32) -> Site {
 
 /// Under the machine's clock.
 fn open(site: &Site) -> (Engine, Recovery) {
-    Engine::builder().open(site.disk()).unwrap()
+    unlocked(|| Engine::builder().open(site.disk())).unwrap()
 }
 
 fn all_timelines(engine: &Engine) -> Vec<Vec<Session>> {

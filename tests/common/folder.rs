@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heartbeat::{
-    Builder, Disk, Durability, Engine, Heal, ManualClock, OpenError, Recovery, Refusal, UnixSeconds, UserId,
-    WriteError,
+    Builder, DirectoryError, Disk, Durability, Engine, Heal, ManualClock, OpenError, Recovery, Refusal,
+    UnixSeconds, UserId, WriteError,
 };
 use tempfile::TempDir;
 
@@ -131,6 +131,19 @@ impl Site {
                 .is_some_and(|name| name.starts_with(start) && name.ends_with(end))
         });
         paths
+    }
+}
+
+/// Where other tests start processes: each has our files open until it has become another program, and a lock that we have given
+/// back may be held for that long.
+pub fn unlocked(
+    open: impl Fn() -> Result<(Engine, Recovery), OpenError>,
+) -> Result<(Engine, Recovery), OpenError> {
+    loop {
+        match open() {
+            Err(OpenError::Directory(DirectoryError::Locked { .. })) => std::thread::yield_now(),
+            done => return done,
+        }
     }
 }
 
