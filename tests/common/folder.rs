@@ -71,7 +71,7 @@ impl Site {
     }
 
     pub fn open(&self) -> (Engine, Recovery) {
-        self.try_open().unwrap_or_else(|error| panic!("{error}: {error:?}"))
+        unlocked(|| self.try_open()).unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 
     /// Why it does not open.
