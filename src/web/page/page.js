@@ -107,8 +107,12 @@ async function explain() {
   const since = latest ? `, figures of ${clock(latest.at)}` : '';
   if (why === null) {
     state('lost', `Cannot reach the service${since}; trying again`);
-    say('ready', 'Unknown');
-    say('ready-says', 'the service cannot be reached');
+    document.title = 'Away · Heartbeat';
+    for (const tile of ['journal', 'ready']) {
+      say(tile, 'Unknown');
+      $(tile).dataset.is = 'unknown';
+      say(`${tile}-says`, 'the service cannot be reached');
+    }
   }
   else state('unready', why.length ? sentence(why) : 'Connecting');
   asking = setTimeout(explain, 1_000);

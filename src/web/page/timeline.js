@@ -48,7 +48,8 @@ export class Timeline {
     this.box.addEventListener('pointermove', event => this.hover(event));
     this.box.addEventListener('pointerdown', event => this.hover(event));
     this.box.addEventListener('pointerleave', () => this.choose(document.activeElement === this.box ? this.chosen : -1));
-    new ResizeObserver(() => this.draw()).observe(this.box);
+    // Its height is what is drawn.
+    new ResizeObserver(() => this.box.clientWidth !== this.width && this.draw()).observe(this.box);
   }
 
   set({ days, now, history, outages }) {
