@@ -7,14 +7,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod driver;
 mod process;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use driver::connection::Connection;
+use driver::now;
+use driver::random::Random;
 use process::Service;
 use rustix::process::Signal;
 
@@ -296,69 +299,9 @@ impl Client {
     }
 }
 
-struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    fn call(&mut self, method: &str, target: &str) -> io::Result<(u16, String)> {
-        write!(self.0.get_mut(), "{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n")?;
-        let (mut line, mut status, mut length) = (String::new(), None, 0);
-        loop {
-            line.clear();
-            if self.0.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let text = line.trim_end().to_ascii_lowercase();
-            if text.is_empty() {
-                break;
-            }
-            status = status.or_else(|| text.split(' ').nth(1)?.parse().ok());
-            if let Some(value) = text.strip_prefix("content-length: ") {
-                length = value.parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        Ok((status.unwrap(), String::from_utf8(body).unwrap()))
-    }
-}
-
 fn history(body: &str) -> Vec<(u32, u32)> {
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     let second = |row: &serde_json::Value, name: &str| u32::try_from(row[name].as_u64().unwrap()).unwrap();
     let rows = body["history"].as_array().unwrap();
     rows.iter().map(|row| (second(row, "online_at"), second(row, "offline_at"))).collect()
-}
-
-/// As the service sees it: its clock is the real one.
-#[allow(clippy::disallowed_methods)]
-fn now() -> u32 {
-    u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
-
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.index(items.len())]
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap()
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
 }

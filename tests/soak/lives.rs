@@ -12,12 +12,14 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::connection::Connection;
+use super::driver::connection::Connection;
+use super::driver::now;
+use super::driver::random::Random;
 use super::ledger::Outage;
 use super::process::{self, Service};
 use super::sample::{self, Files, Sample};
 use super::traffic::{CLIENTS, Client, Pace, Traffic};
-use super::{Plan, Random, Times, instant, now, pass};
+use super::{Plan, Times, instant, pass};
 
 /// How long a departed user may still be known while the service runs: a snapshot has to come by, on a machine that may lag.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,7 +16,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![allow(clippy::print_stdout, reason = "it tells what it has measured")]
 
-mod connection;
+#[path = "../driver/mod.rs"]
+mod driver;
 mod flat;
 mod ledger;
 mod lives;
@@ -27,11 +28,13 @@ mod traffic;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
+use driver::now;
+use driver::random::Random;
 use lives::Soak;
 use process::Service;
 use traffic::{CLIENTS, Client, PERIOD, Pace, Traffic};
@@ -202,24 +205,5 @@ fn pass(time: Duration) {
     while !left.is_zero() {
         thread::park_timeout(left);
         left = time.saturating_sub(start.elapsed());
-    }
-}
-
-/// As the service sees it: its clock is the real one.
-#[allow(clippy::disallowed_methods)]
-fn now() -> u32 {
-    u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
-
-/// splitmix64
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use super::connection::Connection;
+use super::driver::connection::Connection;
 use super::traffic::Traffic;
 
 /// One row of the table.

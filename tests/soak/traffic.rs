@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::connection::Connection;
+use super::driver::connection::Connection;
+use super::driver::now;
+use super::driver::random::Random;
 use super::ledger::{Between, Entry, Outage, SLACK, extendable_until};
-use super::{Random, Times, histogram, history, instant, now};
+use super::{Times, histogram, history, instant};
 
 pub const CLIENTS: u64 = 4;
 /// Of so many users one is in the ledger and one flaps.
