@@ -260,9 +260,11 @@ impl Engine {
 #[cfg(all(test, not(shuttle)))]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
+    use crate::time::{ManualClock, UnixSeconds};
 
     const ROUNDS: u64 = if cfg!(miri) { 30 } else { 100_000 };
 
@@ -323,7 +325,8 @@ mod tests {
     /// Counted, and not yet to be read; or reserved, and not yet counted.
     #[test]
     fn how_many_are_online_is_not_said_while_a_transition_is_under_way() {
-        let engine = Engine::builder().events_held(10).build();
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(1_638_360_000)));
+        let engine = Engine::builder().clock(clock).events_held(10).build();
         let events = engine.events().unwrap();
         assert_eq!(engine.announced_online(), Some((0, 0)));
         let sequence = events.reserve();
