@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use rstest::rstest;
+use wire::hung::HungWorker;
 use wire::{Client, PATIENCE, Service};
 
 #[test]
@@ -381,6 +382,32 @@ fn draining_finishes_what_is_in_flight_and_closes_the_rest() {
     assert_eq!((last.status, last.header("connection")), (200, Some("close")));
     assert!(busy.is_closed());
     assert!(service.server.drain(PATIENCE));
+}
+
+/// Whoever had sent a request before the drain began is answered, however late the worker comes to it; and is told not to send another.
+#[test]
+fn draining_answers_what_has_come() {
+    let mut hung = HungWorker::that_will_hang();
+    let mut known: Vec<_> = (0..10).map(|_| hung.service.connect()).collect();
+    for client in &mut known {
+        assert_eq!(client.call("PUT", "/heal/1").header("connection"), None);
+    }
+    hung.hang();
+    let mut new: Vec<_> = (0..10).map(|_| hung.service.connect()).collect();
+    for (id, client) in known.iter_mut().chain(&mut new).enumerate() {
+        client.write(format!("PUT /heal/{id} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    }
+    // Each new one has been handed to the worker.
+    wait_until(|| hung.service.server.stats().connections == 21);
+    hung.service.server.draining();
+    hung.release();
+    for client in known.iter_mut().chain(&mut new) {
+        let last = client.response();
+        assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+        assert!(client.is_closed());
+    }
+    assert!(hung.service.server.drain(PATIENCE));
+    assert_eq!(hung.service.engine.figures().users, 20);
 }
 
 #[test]

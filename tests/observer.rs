@@ -8,37 +8,11 @@
 
 mod wire;
 
-use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use axum::routing::get;
 use rstest::rstest;
+use wire::hung::HungWorker;
 use wire::{Client, PATIENCE, Service};
-
-/// A service whose one worker hangs until this is dropped.
-struct HungWorker {
-    _release: mpsc::Sender<()>,
-    /// Declared last: it must not be ended before its worker goes on.
-    service: Service,
-}
-
-impl HungWorker {
-    fn new() -> Self {
-        let (release, released) = mpsc::channel::<()>();
-        let (hang, hangs) = mpsc::channel();
-        let both = Arc::new(Mutex::new((hang, released)));
-        let block = move || {
-            let both = both.lock().unwrap();
-            both.0.send(()).unwrap();
-            let _ = both.1.recv();
-            std::future::ready("")
-        };
-        let service = Service::start_with_routes(&axum::Router::new().route("/hang", get(block)));
-        service.connect().write("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n");
-        hangs.recv_timeout(PATIENCE).unwrap();
-        Self { _release: release, service }
-    }
-}
 
 #[rstest]
 fn health_and_metrics_are_answered_when_no_worker_goes_on(

@@ -20,7 +20,7 @@ use super::worker::Scope;
 /// connection and destroy the answer on its way.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves a connection to its end. Once the service drains, the requests in flight are the last.
+/// Serves a connection to its end. Once the service drains, the requests that have come are the last.
 pub(super) async fn drive(socket: Socket, service: Dispatch, mut drain: DrainSignal) {
     let keeps_alive = service.worker.scope != Scope::ObservingOnce;
     let mut protocol = std::pin::pin!(
@@ -34,11 +34,13 @@ pub(super) async fn drive(socket: Socket, service: Dispatch, mut drain: DrainSig
     );
     let mut is_draining = false;
     let is_cut = std::future::poll_fn(|cx| {
-        if !is_draining && drain.is_given(cx) {
+        let mut is_over = protocol.as_mut().poll(cx).is_ready();
+        // hyper closes a connection on which it knows of no request. What the kernel has of one wakes this task again.
+        if !is_over && !is_draining && drain.is_given(cx) && !socket.is_asked() {
             is_draining = true;
             protocol.as_mut().graceful_shutdown();
+            is_over = protocol.as_mut().poll(cx).is_ready();
         }
-        let is_over = protocol.as_mut().poll(cx).is_ready();
         let sent = socket.poll_out(cx);
         // What a refused request was answered may still have to go out: that is left to `close`.
         if is_over || matches!(sent, Poll::Ready(Err(_))) {

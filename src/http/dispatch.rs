@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::header::ACCEPT_ENCODING;
+use hyper::header::{ACCEPT_ENCODING, CONNECTION, HeaderValue};
 use hyper::service::Service;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use tower::ServiceExt;
@@ -73,6 +73,9 @@ impl Service<Request<Incoming>> for Dispatch {
         if let (Some(grant), Some(response)) = (grant, &mut answer) {
             grant.write(response.headers_mut());
         }
+        if let Some(response) = &mut answer {
+            self.worker.part(response);
+        }
         Answer::Now(answer)
     }
 }
@@ -118,7 +121,8 @@ impl Dispatch {
         let is_complete = request.body().is_end_stream();
         let (route, verb) = (Route::of(request.uri().path()), Verb::of(request.method()));
         self.socket.serving(route);
-        let (worker, socket) = (Rc::clone(&self.worker), self.socket.clone());
+        let (worker, parting, socket) =
+            (Rc::clone(&self.worker), Rc::clone(&self.worker), self.socket.clone());
         let stats = Arc::clone(&worker.stats);
         // Also when the client goes away first. Whoever waits for something to happen holds nobody up.
         let in_flight = (!route.waits()).then(|| stats.wait());
@@ -136,6 +140,7 @@ impl Dispatch {
                 grant.write(response.headers_mut());
             }
             socket.answered(!is_complete);
+            parting.part(&mut response);
             stats.answered(route, verb, response.status());
             response.map(|body| body.holding(in_flight))
         })
@@ -179,6 +184,14 @@ impl Worker {
     #[inline]
     fn grant(&self, request: &Request<Incoming>) -> Option<Grant> {
         Grant::of(self.app.cors.as_ref()?, request.headers())
+    }
+
+    /// While the service drains, each answer is the last on its connection.
+    #[inline]
+    fn part(&self, response: &mut Response<Body>) {
+        if self.app.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {

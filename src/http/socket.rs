@@ -22,6 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::ReadBufCursor;
+use rustix::io::ioctl_fionread;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -170,6 +171,13 @@ impl Socket {
     pub fn is_ignored(&self) -> bool {
         let inner = self.0.borrow();
         inner.route == Route::Watch && inner.stalled.is_some()
+    }
+
+    /// Whether something has come that nobody has read, while no request is being served.
+    pub fn is_asked(&self) -> bool {
+        let inner = self.0.borrow();
+        let is_serving = inner.phase == Phase::Serving && !inner.answered;
+        !is_serving && ioctl_fionread(&inner.stream).is_ok_and(|unread| unread > 0)
     }
 
     /// Ready once the peer has ended its side, or the connection is broken. Whoever has sent more than the request that is being
