@@ -7,25 +7,25 @@ export function heartbeat({ id, url = new URL('.', import.meta.url), ttl = 7, in
   const isSeen = () => document.visibilityState === 'visible';
   const off = new AbortController();
   const on = (target, name, take) => target.addEventListener(name, take, { signal: off.signal });
-  let timer, call, isHealing, hasLeft, failures = 0;
+  let timer, call, start, isHealing, hasLeft, failures = 0;
 
-  // From one heal to the next. It backs off, but never so far that somebody who looks at the page lapses.
-  function next(start) {
+  // From one heal to the next. After the second failure it backs off, but never beyond a ttl while the page is seen.
+  function next() {
     const longest = isSeen() ? ttl : 60;
-    const pause = Math.min(interval * 2 ** failures, longest) * (1 - Math.random() / 5);
+    const pause = Math.min(interval * 2 ** Math.max(failures - 1, 0), longest) * (1 - Math.random() / 5);
     clearTimeout(timer);
     timer = setTimeout(heal, start + 1000 * pause - performance.now());
   }
 
   async function heal() {
-    const start = performance.now();
+    start = performance.now();
     call?.abort();
     const mine = (call = new AbortController());
-    next(start);
+    next();
     const reply = await fetch(at('heal/' + id), { method: 'POST', signal: mine.signal }).catch(() => {});
     if (hasLeft) return;
     failures = reply?.ok ? 0 : failures + 1;
-    if (mine === call) next(start);
+    if (mine === call) next();
     if (isHealing !== !failures) onchange((isHealing = !failures));
   }
 
@@ -40,7 +40,7 @@ export function heartbeat({ id, url = new URL('.', import.meta.url), ttl = 7, in
 
   on(window, 'pagehide', leave);
   on(window, 'pageshow', () => hasLeft && ((hasLeft = false), heal()));
-  on(document, 'visibilitychange', () => isSeen() && !hasLeft && heal());
+  on(document, 'visibilitychange', () => isSeen() && !hasLeft && next());
   heal();
   return () => {
     off.abort();

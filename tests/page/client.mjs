@@ -73,6 +73,46 @@ describe('the client, on a page of another origin', () => {
     });
   });
 
+  test('a single lost heal is made up for in time', async () => {
+    await open(9, async (page, faults) => {
+      faults.allow(/console: .*ERR_FAILED/);
+      const starts = [];
+      await page.route(/heal\/9$/, route => (starts.push(Date.now()) % 3 ? route.continue() : route.abort()));
+      await page.reload();
+      await until('eight heals', () => starts.length >= 8);
+      // Backing off it would have been at least 1.6 s, after each of them; and the machine may be busy after some.
+      const after = [3, 6].map(lost => starts[lost] - starts[lost - 1]);
+      assert.ok(Math.min(...after) < 1_300, `${after}`);
+      assert.equal((await sessions(9)).length, 1);
+    });
+  });
+
+  test('looking back at the page again and again cuts off no heal', async () => {
+    await open(10, async page => {
+      await page.getByText('You are online.').waitFor();
+      let heals = 0;
+      await page.route(/heal\/10$/, async route => {
+        heals++;
+        await new Promise(resolve => setTimeout(resolve, 400));
+        await route.continue();
+      });
+      const cut = [];
+      page.on('requestfailed', request => cut.push(request.url()));
+      await page.evaluate(() => {
+        globalThis.told = [];
+        new MutationObserver(() => told.push(document.body.innerText)).observe(document.body, { subtree: true, childList: true, characterData: true });
+      });
+      await until('three heals', async () => {
+        await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+        return heals >= 3;
+      });
+      assert.deepEqual(cut, []);
+      assert.deepEqual(await page.evaluate(() => told), []);
+      page.removeAllListeners('requestfailed');
+      await page.unrouteAll({ behavior: 'ignoreErrors' });
+    });
+  });
+
   test('its user has left as soon as the page goes, and not a ttl later', async () => {
     await open(3, async page => {
       await page.getByText('You are online.').waitFor();
