@@ -126,6 +126,44 @@ describe('the live page', () => {
     });
   });
 
+  test('noon is below noon, also on a day of 25 hours', async () => {
+    // 2020-10-25, as Berlin goes back to winter: noon of that day and of those beside it.
+    const noons = [24, 25, 26].map(date => Date.UTC(2020, 9, date, date === 24 ? 10 : 11) / 1_000);
+    await service.import(20, noons.map(noon => [noon, noon + HOUR]));
+    await withPage({ url }, async page => {
+      await page.clock.setFixedTime(new Date((noons[2] + 6 * HOUR) * 1_000));
+      const lefts = await page.evaluate(async noons => {
+        const { rows, Timeline } = await import('/page/timeline.js');
+        document.getElementById('found').hidden = false;
+        const [timeline, now] = [new Timeline(), noons[2] + 6 * 3_600];
+        const history = noons.map(noon => ({ online_at: noon, offline_at: noon + 3_600, end: 'lapsed' }));
+        timeline.set({ days: 7, now, history, outages: [] });
+        return rows(7, now).slice(-3).map((row, i) => timeline.x(row, noons[i]));
+      }, noons);
+      assert.equal(new Set(lefts).size, 1, `${lefts}`);
+      const line = await page.locator('#timeline text', { hasText: '12:00' }).getAttribute('x');
+      assert.ok(Math.abs(Number(line) - lefts[0]) <= 1, `${line} ${lefts}`);
+    });
+  });
+
+  test('a second of another year is told with its year', async () => {
+    const second = Date.UTC(2020, 10, 28, 10) / 1_000;
+    await service.import(22, [[second, second + HOUR]]);
+    await withPage({ url }, async page => {
+      await lookUp(page, 22);
+      await page.getByText('offline since Sat 28 Nov 2020, 12:00:00', { exact: true }).waitFor();
+    });
+  });
+
+  test('the longest id fits on a phone', async () => {
+    await service.heal('-9223372036854775808');
+    await withPage({ url: `${url}#user=-9223372036854775808`, viewport: { width: 320, height: 640 } }, async page => {
+      await page.locator('#user-status[data-is="online"]').waitFor();
+      const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      assert.ok(inner <= outer, `${inner} px of content in ${outer}`);
+    });
+  });
+
   test('days are rows, and the range is in the address', async () => {
     const now = Math.floor(Date.now() / 1_000);
     await service.import(13, [2, 5, 20].map(days => [now - days * 24 * HOUR, now - days * 24 * HOUR + HOUR]));

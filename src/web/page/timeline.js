@@ -6,7 +6,7 @@
 //
 // Sessions and outages are found by pointer, and by arrow keys in the order of time.
 
-import { $, count, dayAndClock, day, duration, clock, minute, say } from './words.js';
+import { $, clock, count, day, dayAndClock, duration, minute, say, weekday } from './words.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const DAY = 86_400;
@@ -81,19 +81,27 @@ export class Timeline {
     this.outline();
   }
 
+  /** In a row of a day by the clock: noon is below noon also where a day has 23 or 25 hours. */
   x(row, second) {
-    const share = (second - row.from) / (row.to - row.from);
-    return this.gutter + Math.min(1, Math.max(0, share)) * (this.width - this.gutter);
+    if (second <= row.from || second >= row.to) return this.across(second < row.to ? 0 : 1);
+    if (this.days === 1) return this.across((second - row.from) / DAY);
+    const date = new Date(second * 1_000);
+    return this.across((date.getHours() * 3_600 + date.getMinutes() * 60 + date.getSeconds()) / DAY);
+  }
+
+  across(share) {
+    return this.gutter + share * (this.width - this.gutter);
   }
 
   /** Hours below, and a line at each. */
   grid(every, total) {
-    const row = this.rows.at(-1), parts = [];
-    const first = this.days === 1 ? Math.ceil(row.from / 3_600) * 3_600 : row.from;
-    for (let second = first; second <= row.to; second += 3_600) {
-      const hour = this.days === 1 ? new Date(second * 1_000).getHours() : Math.round((second - row.from) / 3_600);
-      if (hour % every) continue;
-      const x = Math.round(this.x(row, second)) + 0.5;
+    const [row] = this.rows, parts = [];
+    const first = Math.ceil(row.from / 3_600) * 3_600;
+    for (let i = 0; i <= 24; i++) {
+      const second = first + 3_600 * i;
+      const hour = this.days === 1 ? new Date(second * 1_000).getHours() : i;
+      if (hour % every || (this.days === 1 && second > row.to)) continue;
+      const x = Math.round(this.days === 1 ? this.x(row, second) : this.across(i / 24)) + 0.5;
       parts.push(make('line', { class: 'hour', x1: x, x2: x, y1: 0, y2: total - SCALE + 3 }));
       const anchor = x - this.gutter < 14 ? 'start' : x > this.width - 16 ? 'end' : 'middle';
       const says = this.days === 1 ? minute(second) : `${String(hour).padStart(2, '0')}:00`;
@@ -107,7 +115,8 @@ export class Timeline {
     const end = this.x(row, Math.min(row.to, this.now));
     const parts = [make('rect', { class: 'track', x: this.gutter, y, width: Math.max(0, end - this.gutter), height: this.height })];
     if (this.gutter) {
-      const says = isNarrow ? day(row.from + DAY / 2).split(' ').slice(0, 2).join(' ') : day(row.from + DAY / 2);
+      const name = weekday(row.from + DAY / 2);
+      const says = isNarrow ? name.split(' ').slice(0, 2).join(' ') : name;
       parts.push(make('text', { x: 0, y: y + this.height / 2 + 4, class: i === this.rows.length - 1 ? 'today' : '' }, says));
     }
     const within = this.items.filter(item => item.from < row.to && item.to > row.from);
