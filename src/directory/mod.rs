@@ -140,6 +140,16 @@ impl Directory {
         Err(FileError::while_doing("find", &self.path)(moved))
     }
 
+    /// Whether the file of this name is the one that is open here, and no link to it. What the operating system will not tell counts
+    /// as yes.
+    pub fn has(&self, name: Name, open: &File) -> bool {
+        match (fs::symlink_metadata(self.path_of(name)), open.metadata()) {
+            (Ok(found), Ok(open)) => identity(&found) == identity(&open),
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (Ok(_), Err(_)) => true,
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -90,7 +90,8 @@ impl Engine {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         };
         let start = Instant::now();
-        let is_clean_only = persistence.journal.refusal() == Some(Refusal::SyncFailed);
+        let refusal = persistence.journal.refusal();
+        let is_clean_only = refusal == Some(Refusal::SyncFailed);
         // Before anything is done: rotating takes a segment, and on a full disk there is no other.
         self.make_room(persistence, snapshots.last)?;
         let first_segment = persistence.journal.rotate(PATIENCE)?;
@@ -122,6 +123,9 @@ impl Engine {
         let written = writer.finish(engine_time, &self.outages())?;
         if is_clean_only {
             persistence.journal.resume();
+        }
+        if refusal == Some(Refusal::Removed) {
+            persistence.journal.replaced();
         }
         let keeps_older = (!is_clean_only || planted(Planted::OlderKeptAfterFailedSync))
             && !persistence.journal.is_short_of_room()

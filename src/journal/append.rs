@@ -73,7 +73,12 @@ impl Journal {
             if current.next().is_some() {
                 current.seal();
                 self.state.move_on(&current, Purpose::Snapshot)?;
-                return Ok(self.state.current.load().number);
+                let current = self.state.current.load();
+                // A snapshot that begins with one that somebody has removed is none that a start takes.
+                if current.is_in_place(&self.state.plan.directory) {
+                    return Ok(current.number);
+                }
+                continue;
             }
             if Instant::now() >= deadline {
                 return Err(Refusal::NoRoom);
@@ -91,6 +96,9 @@ impl State {
         }
         if self.is_displaced.load(Ordering::Acquire) {
             return Err(Refusal::Displaced);
+        }
+        if self.is_removed.load(Ordering::Acquire) {
+            return Err(Refusal::Removed);
         }
         if self.is_overdue() { Err(Refusal::Overdue) } else { Ok(()) }
     }

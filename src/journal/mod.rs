@@ -38,6 +38,7 @@ mod words;
 use std::io;
 #[cfg(not(shuttle))]
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,10 @@ pub enum Refusal {
     /// The data directory's path leads to another folder, or to none: what was written now would be lost to whoever starts there.
     #[error("the data directory has been moved or removed")]
     Displaced,
+    /// Somebody has taken a segment out of the directory: what was written to it now no start would find. Writes are taken again
+    /// after a snapshot of everything, from which a segment that is in its place goes on.
+    #[error("a segment of the journal has been removed")]
+    Removed,
     /// A sync failed. Writes are taken again after a snapshot of everything has been written to new files.
     #[error("the disk has failed to take the journal")]
     SyncFailed,
@@ -102,6 +107,8 @@ pub enum JournalReport {
     Synced(Duration),
     /// A sync failed: from now on writes are refused.
     SyncFailed(io::Error),
+    /// Somebody has taken this segment out of the directory: writes are refused.
+    Removed(PathBuf),
     /// A thread panicked: a bug of ours. It goes on after a pause.
     Fault {
         /// Its name.
@@ -146,6 +153,8 @@ struct State {
     failed: AtomicBool,
     /// The data directory is not where it was.
     is_displaced: AtomicBool,
+    /// A segment that is in service, or ready behind it, is not in the directory any more.
+    is_removed: AtomicBool,
     /// When the last sync that succeeded began, on the coarse monotonic clock, in ms.
     synced_at: AtomicU64,
     /// So many ms after that writes are refused; outside `interval` never.
@@ -184,6 +193,7 @@ impl Journal {
             is_short_of_room: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             is_displaced: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
             synced_at: AtomicU64::new(coarse_millis()),
             overdue_after,
             stop: AtomicBool::new(false),
