@@ -78,6 +78,12 @@ impl Reports {
                 path = %path.display(),
                 "somebody has removed a segment of the journal: writes are refused until a snapshot has been written"
             ),
+            JournalReport::GivenUp { snapshot, wanted, free } => error!(
+                snapshot,
+                wanted_bytes = wanted,
+                free_bytes = free,
+                "the disk is full: the generation before the newest snapshot was given up"
+            ),
             JournalReport::Fault { thread } => {
                 match *thread {
                     "syncer" => &self.0.thread_restarts.syncer,

@@ -96,7 +96,7 @@ pub enum Refusal {
     SyncFailed,
 }
 
-/// What the journal's threads tell their owner.
+/// What the journal tells its owner.
 #[derive(Debug)]
 pub enum JournalReport {
     /// The next segment cannot be prepared. It is tried again every second; this is told once.
@@ -109,6 +109,15 @@ pub enum JournalReport {
     SyncFailed(io::Error),
     /// Somebody has taken this segment out of the directory: writes are refused.
     Removed(PathBuf),
+    /// The disk is full, and a generation that was kept beside the newest has gone for room. Told by whoever takes a snapshot.
+    GivenUp {
+        /// The number of its snapshot.
+        snapshot: u64,
+        /// Bytes that are wanted.
+        wanted: u64,
+        /// Bytes that there were.
+        free: u64,
+    },
     /// A thread panicked: a bug of ours. It goes on after a pause.
     Fault {
         /// Its name.
@@ -149,6 +158,8 @@ struct State {
     left_for_snapshot: AtomicU64,
     /// The next segment could not be prepared.
     is_short_of_room: AtomicBool,
+    /// … because the disk is full, and not for another reason.
+    is_disk_full: AtomicBool,
     /// A sync has failed.
     failed: AtomicBool,
     /// The data directory is not where it was.
@@ -191,6 +202,7 @@ impl Journal {
             syncs: Syncs::default(),
             left_for_snapshot: AtomicU64::new(0),
             is_short_of_room: AtomicBool::new(false),
+            is_disk_full: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             is_displaced: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
@@ -260,6 +272,16 @@ impl Journal {
     /// which makes room.
     pub fn is_short_of_room(&self) -> bool {
         self.state.is_short_of_room.load(Ordering::Acquire)
+    }
+
+    /// Whether the next segment could not be prepared because the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        self.state.is_disk_full.load(Ordering::Acquire)
+    }
+
+    /// For the journal's owner to tell what it has done about the disk.
+    pub fn report(&self, report: JournalReport) {
+        (self.state.plan.report)(report);
     }
 
     /// As if the disk had not answered for longer than it may.

@@ -10,7 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "when it looks is no matter of the time of day")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,12 +154,15 @@ impl Preparer {
                     self.last = segment;
                     self.previous = self.last.number;
                     self.state.is_short_of_room.store(false, Ordering::Release);
+                    self.state.is_disk_full.store(false, Ordering::Release);
                     if std::mem::take(&mut self.is_failing) {
                         (self.state.plan.report)(JournalReport::PreparedAgain);
                     }
                 }
                 Err(error) => {
                     self.state.is_short_of_room.store(true, Ordering::Release);
+                    let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                    self.state.is_disk_full.store(is_full, Ordering::Release);
                     if !std::mem::replace(&mut self.is_failing, true) {
                         (self.state.plan.report)(JournalReport::NotPrepared(error));
                     }
@@ -178,6 +181,6 @@ impl Preparer {
         let plan = &self.state.plan;
         let needed = plan.header.length + self.state.left_for_snapshot.load(Ordering::Relaxed);
         let (free, _) = plan.directory.room().map_err(|error| error.source)?;
-        if free >= needed { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        if free >= needed { Ok(()) } else { Err(ErrorKind::StorageFull.into()) }
     }
 }
