@@ -30,7 +30,7 @@ pub use file_system::FileSystem;
 pub use id::DirectoryId;
 pub(crate) use name::Name;
 pub(crate) use quarantine::Quarantine;
-pub(crate) use unpublished::Unpublished;
+pub(crate) use unpublished::{Unpublished, unpublished_at};
 pub(crate) use visited::Visited;
 
 use name::TEMPORARY;
@@ -123,7 +123,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`]
     pub fn open_existing(path: &Path) -> Result<Self, DirectoryError> {
-        let folder = calls::open(path).map_err(FileError::while_doing("open", path))?;
+        let folder = calls::open_folder(path).map_err(FileError::while_doing("open", path))?;
         lock::lock(&folder, path)?;
         let metadata = folder.metadata().map_err(FileError::while_doing("look at", path))?;
         Ok(Self { path: path.into(), folder, identity: identity(&metadata) })
@@ -341,7 +341,7 @@ fn parent_of(path: &Path) -> Option<&Path> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), FileError> {
-    calls::open(path)
+    calls::open_folder(path)
         .and_then(|folder| calls::sync_folder(&folder))
         .map_err(FileError::while_doing("sync", path))
 }

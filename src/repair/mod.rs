@@ -95,6 +95,9 @@ pub enum RepairError {
         /// The other.
         other: DirectoryId,
     },
+    /// Something has a name that a new file would have, and it is nothing of what is put aside.
+    #[error("{} is in the way of a file that would have to be made: take it away", .0.display())]
+    InTheWay(PathBuf),
     /// The operating system gave no random number.
     #[error("cannot draw a salt")]
     System(#[from] io::Error),
@@ -146,6 +149,7 @@ fn run(
     refuse_what_is_beyond(&before)?;
     let plan =
         if before.complaints().next().is_some() { Plan::of(&directory, &before)? } else { Plan::default() };
+    plan.check_names()?;
     let after = match steps {
         Some(steps) => {
             plan.apply(&directory, &quarantine, steps)?;

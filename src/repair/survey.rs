@@ -1,7 +1,6 @@
 //! What each file is, and what of it vouches for itself.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::RepairError;
 use super::mend::{HeaderFrom, Loss, Mend, Patch, Why, Work};
 use super::walk::Link;
+use crate::calls;
 use crate::damage::ReadError;
 use crate::directory::{Contents, Directory, DirectoryId, Name, Numbered};
 use crate::engine::{OpenError, Verification};
@@ -324,7 +324,7 @@ impl Segment {
 fn is_zero(path: &Path) -> Result<bool, ReadError> {
     let io = |source| ReadError::Io { path: path.into(), source };
     let mut page = [1; 4_096];
-    File::open(path).and_then(|mut file| file.read_exact(&mut page)).map_err(io)?;
+    calls::open(path).and_then(|mut file| file.read_exact(&mut page)).map_err(io)?;
     Ok(page == [0; 4_096])
 }
 

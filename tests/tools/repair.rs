@@ -30,7 +30,7 @@ pub fn open(path: &Path, now: UnixSeconds) -> Result<(Engine, Recovery), OpenErr
     unlocked(|| super::open(path, now), is_locked)
 }
 
-fn repair(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair, RepairError> {
+pub fn repair(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair, RepairError> {
     unlocked(|| heartbeat::repair(path, place, now), is_locked)
 }
 
