@@ -31,7 +31,7 @@ use super::timeline::Closed;
 use super::{Engine, Live};
 use crate::damage::ReadError;
 use crate::directory::{DirectoryId, FileError};
-use crate::journal::{JournalReport, Refusal, SegmentFile};
+use crate::journal::{Journal, JournalReport, Refusal, SegmentFile};
 use crate::planted::{Planted, planted};
 use crate::snapshot::{self, Copied, Header, Snapshot, Writer};
 use crate::sync::Ordering;
@@ -95,6 +95,7 @@ impl Engine {
         let is_clean_only = refusal == Some(Refusal::SyncFailed);
         // Before anything is done: rotating takes a segment, and on a full disk there is no other.
         self.make_room(persistence, snapshots.last)?;
+        let _under_way = UnderWay(&persistence.journal);
         let first_segment = persistence.journal.rotate(PATIENCE)?;
         let older = if planted(Planted::PrunedBeforeDurable) {
             older_than(persistence, first_segment)?
@@ -247,6 +248,15 @@ impl Engine {
             }
             (is_empty, ())
         });
+    }
+}
+
+/// A snapshot, until it has been taken or has failed.
+struct UnderWay<'a>(&'a Journal);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.end_snapshot();
     }
 }
 

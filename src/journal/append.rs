@@ -61,7 +61,7 @@ impl Journal {
         self.state.check().err().or_else(full)
     }
 
-    /// Seals the segment in service and gives the number of the next one: every slot that is in an earlier one was reserved by
+    /// A snapshot begins, until [`end_snapshot`](Self::end_snapshot): seals the segment in service and gives the number of the next one: every slot that is in an earlier one was reserved by
     /// a writer that then held the guard of its shard, or holds it still.
     ///
     /// # Errors
@@ -71,6 +71,7 @@ impl Journal {
         loop {
             let current = self.state.current.load_full();
             if current.next().is_some() {
+                self.state.is_snapshot_under_way.store(true, Ordering::Release);
                 current.seal();
                 self.state.move_on(&current, Purpose::Snapshot)?;
                 let current = self.state.current.load();

@@ -160,6 +160,8 @@ struct State {
     is_short_of_room: AtomicBool,
     /// … because the disk is full, and not for another reason.
     is_disk_full: AtomicBool,
+    /// A snapshot is being written, in the room that segments have left for it.
+    is_snapshot_under_way: AtomicBool,
     /// A sync has failed.
     failed: AtomicBool,
     /// The data directory is not where it was.
@@ -203,6 +205,7 @@ impl Journal {
             left_for_snapshot: AtomicU64::new(0),
             is_short_of_room: AtomicBool::new(false),
             is_disk_full: AtomicBool::new(false),
+            is_snapshot_under_way: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             is_displaced: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
@@ -277,6 +280,11 @@ impl Journal {
     /// Whether the next segment could not be prepared because the disk is full.
     pub fn is_disk_full(&self) -> bool {
         self.state.is_disk_full.load(Ordering::Acquire)
+    }
+
+    /// The snapshot for which [`rotate`](Self::rotate) was called has been taken, or has failed.
+    pub fn end_snapshot(&self) {
+        self.state.is_snapshot_under_way.store(false, Ordering::Release);
     }
 
     /// For the journal's owner to tell what it has done about the disk.

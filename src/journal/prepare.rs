@@ -173,9 +173,11 @@ impl Preparer {
         true
     }
 
-    /// Whether another segment leaves room for a snapshot. The first one ahead need not: a snapshot cannot begin without it.
+    /// Whether another segment leaves room for a snapshot. The first one ahead need not: a snapshot cannot begin without it. Once
+    /// one has begun, it must: else it would take the room in which the snapshot is being written.
     fn check_room(&self) -> io::Result<()> {
-        if self.last.number <= self.state.current.load().number {
+        let is_first = self.last.number <= self.state.current.load().number;
+        if is_first && !self.state.is_snapshot_under_way.load(Ordering::Acquire) {
             return Ok(());
         }
         let plan = &self.state.plan;
