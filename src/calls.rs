@@ -85,6 +85,12 @@ pub(crate) fn open_to_change(path: &Path) -> io::Result<File> {
     checked(Call::Open, Subject::Path(path), open)
 }
 
+/// A folder, and no link to one.
+pub(crate) fn open_folder_no_link(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    checked(Call::Open, Subject::Path(path), || flagged(File::options().read(true), flags).open(path))
+}
+
 pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
     checked(Call::Open, Subject::Path(path), || {
         flagged(File::options().read(true), OFlags::DIRECTORY).open(path)
