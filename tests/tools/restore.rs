@@ -216,6 +216,37 @@ fn restore_empties_only_what_a_restore_has_left() {
     assert_eq!(contents(elsewhere.path()).len(), 1);
 }
 
+/// As it stands in the README, word for word: a copy that is not whole must not cost the one that was.
+#[test]
+fn the_line_for_cron_keeps_the_last_good_backup() {
+    let readme = include_str!("../../README.md").replace('\n', " ");
+    let line = readme.split('`').find(|code| code.starts_with("cp \"$(ls snapshots/")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("snapshots");
+    let base = directory();
+    fs::create_dir(&data).unwrap();
+    let programs = Path::new(process::BINARY).parent().unwrap().to_str().unwrap();
+    let run_line = || {
+        let mut shell = Command::new("sh");
+        let path = format!("{programs}:/usr/bin:/bin");
+        shell.args(["-c", line]).current_dir(folder.path()).env("PATH", path).output().unwrap().status.code()
+    };
+    let (snapshot, backup) = (data.join("snapshot-0000000001.snap"), folder.path().join("backup.snap"));
+    fs::copy(&files(base.path(), ".snap")[0], &snapshot).unwrap();
+    assert_eq!(run_line(), Some(0), "{line}");
+    let good = fs::read(&backup).unwrap();
+    assert!(good == fs::read(&snapshot).unwrap());
+
+    fs::copy(&snapshot, data.join("snapshot-0000000002.snap")).unwrap();
+    flip(&data.join("snapshot-0000000002.snap"), 90);
+    assert_eq!(run_line(), Some(65), "{line}");
+    assert!(fs::read(&backup).unwrap() == good);
+
+    fs::copy(&files(base.path(), ".snap")[1], data.join("snapshot-0000000003.snap")).unwrap();
+    assert_eq!(run_line(), Some(0), "{line}");
+    assert!(fs::read(&backup).unwrap() == fs::read(&files(base.path(), ".snap")[1]).unwrap());
+}
+
 #[test]
 fn restore_leaves_nothing_if_it_fails() {
     let (base, folder) = (directory(), tempfile::tempdir().unwrap());
