@@ -42,7 +42,9 @@ impl Visited {
         let quarantine = self.path.join(QUARANTINE);
         let cannot_list = |source| FileError::while_doing::<io::Error>("list", &quarantine)(source);
         let entries = match fs::read_dir(&quarantine) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(none) if matches!(none.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
             entries => entries.map_err(cannot_list)?,
         };
         let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(cannot_list));

@@ -1,6 +1,7 @@
 //! What the files of a data directory hold, before an engine is made of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::chain::{Chain, strangers_among};
@@ -139,7 +140,11 @@ impl Loaded {
     /// Reading has finished: now files may be moved and removed.
     pub fn settle_files(&mut self, directory: &Directory, contents: &Contents) -> Result<(), FileError> {
         for (path, _) in &mut self.recovery.quarantined {
-            *path = directory.move_to_quarantine(path)?;
+            match directory.move_to_quarantine(path) {
+                Ok(aside) => *path = aside,
+                // Where it lies changes nothing of what is known without it.
+                Err(error) => self.recovery.not_put_aside.push((path.clone(), Arc::new(error))),
+            }
         }
         let leftovers: Vec<_> = self.leftovers.iter().chain(&contents.temporaries).collect();
         if !leftovers.is_empty() {
