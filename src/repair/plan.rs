@@ -252,6 +252,7 @@ fn rewrite(
         writes: 0,
         users: users.saturating_sub(merged.taken),
         outdated: merged.taken,
+        foreign: 0,
         unknown_users: !is_told,
         unknown_writes: false,
     };
