@@ -37,6 +37,12 @@ impl<'a> Unpublished<'a> {
         &self.file
     }
 
+    /// As if the file were this one.
+    #[cfg(test)]
+    pub fn replace(&mut self, file: File) {
+        self.file = file;
+    }
+
     /// An error of writing to the file, with its name.
     pub fn cannot_write(&self, source: std::io::Error) -> FileError {
         FileError::while_doing("write", &self.temporary.0)(source)
