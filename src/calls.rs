@@ -3,13 +3,13 @@
 //! A disk can fail in any of them. With the feature `faults`, which no release is built with, a test sees each call before and
 //! after it is made, and can let it fail (`faults`); without it these are the calls themselves.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 /// What is asked of the operating system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +17,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 pub enum Call {
     /// Make a folder.
     CreateFolder,
-    /// Open a file or a folder for reading.
+    /// Open a file or a folder.
     Open,
     /// Make a file, and open it for writing.
     Create,
@@ -69,14 +69,52 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     checked(Call::CreateFolder, Subject::Path(path), || fs::create_dir(path))
 }
 
+/// A file, for reading.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    checked(Call::Open, Subject::Path(path), || File::open(path))
+    checked(Call::Open, Subject::Path(path), || regular(File::options().read(true), path, OFlags::empty()))
 }
 
-/// For reading and writing; what is there is overwritten.
+/// The same, and no link to one.
+pub(crate) fn open_no_link(path: &Path) -> io::Result<File> {
+    checked(Call::Open, Subject::Path(path), || regular(File::options().read(true), path, OFlags::NOFOLLOW))
+}
+
+/// A file, and no link to one, for reading and writing.
+pub(crate) fn open_to_change(path: &Path) -> io::Result<File> {
+    let open = || regular(File::options().read(true).write(true), path, OFlags::NOFOLLOW);
+    checked(Call::Open, Subject::Path(path), open)
+}
+
+/// A folder, and no link to one.
+pub(crate) fn open_folder_no_link(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    checked(Call::Open, Subject::Path(path), || flagged(File::options().read(true), flags).open(path))
+}
+
+pub(crate) fn open_folder(path: &Path) -> io::Result<File> {
+    checked(Call::Open, Subject::Path(path), || {
+        flagged(File::options().read(true), OFlags::DIRECTORY).open(path)
+    })
+}
+
+/// For reading and writing; what is there is overwritten, unless it is a link, which may lead anywhere.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
-    let options = || File::options().read(true).write(true).create(true).truncate(true).open(path);
-    checked(Call::Create, Subject::Path(path), options)
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    checked(Call::Create, Subject::Path(path), || regular(&mut options, path, OFlags::NOFOLLOW))
+}
+
+/// Whatever has the name: nothing waits for somebody at the other end of a pipe, and what is no file is told as that.
+fn regular(options: &mut OpenOptions, path: &Path, flags: OFlags) -> io::Result<File> {
+    let file = flagged(options, flags | OFlags::NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    Ok(file)
+}
+
+fn flagged(options: &mut OpenOptions, flags: OFlags) -> &mut OpenOptions {
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0))
 }
 
 /// The file's blocks, so that a later write needs no room.

@@ -6,11 +6,11 @@
 //! Of a damaged file it hands over all that vouches for itself, and gives the first damage at the end. It looks at one file
 //! alone: whether that belongs to the others beside it is what [`verify`](crate::verify) tells.
 
-use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use crate::calls;
 use crate::damage::{Damage, Flaw, ReadError};
 use crate::directory::{DirectoryId, Name};
 use crate::engine::{Closed, Live, Mark};
@@ -144,7 +144,7 @@ pub struct SegmentTotals {
 pub fn inspect(path: &Path, visit: impl FnMut(Piece<'_>) -> ControlFlow<()>) -> Result<(), ReadError> {
     let mut start = Vec::new();
     let io = |source| ReadError::Io { path: path.into(), source };
-    File::open(path).map_err(io)?.take(8).read_to_end(&mut start).map_err(io)?;
+    calls::open(path).map_err(io)?.take(8).read_to_end(&mut start).map_err(io)?;
     let mut inspector = Inspector { visit, has_enough: false, first: None };
     match (&start[..], path.file_name().and_then(|name| Name::parse(name.to_str()?))) {
         (b"HeartJnl", _) => inspector.segment(path)?,

@@ -174,21 +174,21 @@ impl Destination {
 struct Stage {
     destination: Destination,
     directory: Directory,
-    _remains: Remains,
 }
 
 impl Stage {
-    /// What a killed restore left there is removed.
+    /// What a killed restore left there is removed. What may be somebody else's is not: then there is no stage.
     fn create(destination: Destination) -> Result<Self, RestoreError> {
         let path = destination.stage()?;
-        let directory = Directory::open(&path)?;
-        let stage = Self { destination, directory, _remains: Remains(path) };
-        stage.directory.clear()?;
-        Ok(stage)
+        let directory = Directory::open_no_link(&path)?;
+        match directory.clear_one_of_each()? {
+            Some(entry) => Err(RestoreError::NotEmpty { path, entry }),
+            None => Ok(Self { destination, directory }),
+        }
     }
 
     fn publish(self, header: Header) -> Result<(), FileError> {
-        let Self { destination, directory: stage, _remains } = &self;
+        let Self { destination, directory: stage } = &self;
         stage.sync()?;
         match destination {
             Destination::Missing(path) => {
@@ -213,12 +213,11 @@ impl Stage {
     }
 }
 
-/// The stage's folder, to be removed. Once it has been renamed, there is nothing under this name.
-struct Remains(PathBuf);
-
-impl Drop for Remains {
+/// Once it has been renamed, the folder is not in its place, and there is nothing under this name.
+impl Drop for Stage {
     fn drop(&mut self) {
         // If this fails, the next restore to the same place removes it.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = self.directory.clear_one_of_each();
+        let _ = fs::remove_dir(self.directory.path());
     }
 }

@@ -109,6 +109,31 @@ fn what_was_answered_is_known_after_a_restart(
     assert_eq!(before[3], r#"{"id":4,"history":[]}"#);
 }
 
+/// As many as 59 of its segments hold. It was refused when the three that are ready were full, and when it was repeated a second
+/// later, all of them were healed anew and filled the next three.
+#[rstest]
+#[case(Durability::Process)]
+#[case(Durability::Interval)]
+#[case(Durability::Always)]
+fn a_batch_that_is_longer_than_the_segments_that_are_ready_is_taken(#[case] durability: Durability) {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::open(folder.path(), durability, NOON);
+    let ids: Vec<u8> = (0..20_000_i64).flat_map(i64::to_le_bytes).collect();
+    let healed = service.send("POST", "/v1/heal", "application/octet-stream", &ids);
+    assert_eq!(healed.brief(), (200, r#"{"healed":20000,"opened":20000}"#));
+    service.clock.advance(1);
+    let left = service.send("POST", "/v1/leave", "application/octet-stream", &ids);
+    assert_eq!(left.brief(), (200, r#"{"left":20000}"#));
+    drop(service);
+
+    let service = Service::open(folder.path(), durability, NOON + 1);
+    let left = format!(r#"[{{"online_at":{NOON},"offline_at":{}}}]"#, NOON + 1);
+    for id in [0, 1_023, 19_999] {
+        assert_eq!(service.get(&format!("/heart_rhythm/{id}")), format!(r#"{{"id":{id},"history":{left}}}"#));
+    }
+    assert_eq!(service.engine.figures().users, 20_000);
+}
+
 fn segments(folder: &Path) -> usize {
     let files = folder.read_dir().unwrap().map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|extension| extension == "seg")).count()

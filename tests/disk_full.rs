@@ -176,6 +176,64 @@ fn a_volume_that_the_journal_has_filled_makes_room_by_itself() {
     assert_known(&mut Client::connect(service.listening()), 0..20_000);
 }
 
+/// So many users, healed in one call; again and again until there is room in the journal.
+fn heal_many(client: &mut Client, users: i64) {
+    let ids: Vec<u8> = (0..users).flat_map(i64::to_le_bytes).collect();
+    let start = Instant::now();
+    while client.send("POST", "/v1/heal", "application/octet-stream", &ids).status != 200 {
+        assert!(start.elapsed() < RESUMED_WITHIN);
+        thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+fn snapshots(disk: &SmallDisk) -> Vec<String> {
+    let entries = fs::read_dir(disk.filler().with_file_name("data")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("snapshot-")).collect();
+    names.sort();
+    names
+}
+
+const BOTH: [&str; 2] = ["snapshot-0000000001.snap", "snapshot-0000000002.snap"];
+
+/// Two generations of a few users, and then so many that their snapshot finds no room, whatever goes for it.
+#[test]
+fn the_older_generation_is_not_given_up_where_that_makes_too_little_room() {
+    let disk = SmallDisk::new(4 << 20);
+    let mut service =
+        disk.start_with(&["--segment-bytes", "128KiB", "--ttl", "1h", "--snapshot-interval", "1day"]);
+    let mut client = Client::connect(service.listening());
+    for _ in 0..2 {
+        heal_many(&mut client, 10);
+        assert_eq!(client.call("POST", "/v1/admin/snapshot").status, 200);
+    }
+    heal_many(&mut client, 4_000);
+    heal_many(&mut client, 20_000);
+    disk.fill();
+    assert_ne!(client.call("POST", "/v1/admin/snapshot").status, 200);
+    assert_eq!(snapshots(&disk), BOTH);
+}
+
+#[test]
+fn that_the_older_generation_is_given_up_is_told_and_why() {
+    let disk = SmallDisk::new(8 << 20);
+    let mut service =
+        disk.start_with(&["--segment-bytes", "256KiB", "--ttl", "1h", "--snapshot-interval", "1day"]);
+    let mut client = Client::connect(service.listening());
+    heal_many(&mut client, 10_000);
+    for _ in 0..2 {
+        assert_eq!(client.call("POST", "/v1/admin/snapshot").status, 200);
+    }
+    assert_eq!(snapshots(&disk), BOTH);
+    disk.fill();
+    client.call("POST", "/v1/admin/snapshot");
+    let told = service.logged("the disk is full: the generation before the newest snapshot was given up");
+    let fields = &told["fields"];
+    assert_eq!((told["level"].as_str(), fields["snapshot"].as_u64()), (Some("ERROR"), Some(1)));
+    assert!(fields["free_bytes"].as_u64() < fields["wanted_bytes"].as_u64(), "{fields}");
+    assert!(!snapshots(&disk).contains(&BOTH[0].to_owned()));
+}
+
 /// Slots 1 and 2 of the first segment are damaged, and there is no room for a copy of it: it goes to another disk.
 #[test]
 fn repair_mends_on_a_full_disk_with_another_place_for_what_it_changes() {

@@ -18,7 +18,7 @@ use common::folder::{
 use common::{ANA, BO, NOON, lapsed, left, live};
 use heartbeat::{
     ChainError, Clock, DirectoryError, Disk, Engine, Heal, Imported, Leave, OpenError, ReadError, Refusal,
-    Status, UnixSeconds, UserId, Verdicts, WriteError,
+    Status, UnixSeconds, UserId, Verdicts, WriteError, verify,
 };
 use rstest::rstest;
 
@@ -305,6 +305,38 @@ fn a_damaged_newest_snapshot_is_put_aside_and_the_one_before_stands_in() {
     }
     // Its number is not given again.
     assert_eq!(engine.snapshot().unwrap().number, 3);
+}
+
+/// A start with the one before it was given up for that.
+#[test]
+fn where_nothing_can_be_put_aside_the_damaged_snapshot_stays_and_it_starts_all_the_same() {
+    for what in ["a link to nothing", "a file"] {
+        let site = Site::new(NOON);
+        two_snapshots(&site);
+        flip(&site.snapshot(2), 80);
+        let damaged = fs::read(site.snapshot(2)).unwrap();
+        let place = site.path().join("quarantine");
+        match what {
+            "a file" => fs::write(&place, what).unwrap(),
+            _ => std::os::unix::fs::symlink("/nonexistent/place", &place).unwrap(),
+        }
+        assert!(verify(site.path(), UnixSeconds::new(NOON)).unwrap().is_sound(), "{what}");
+
+        for _ in 0..2 {
+            let (engine, recovery) = site.open();
+            assert_eq!((recovery.snapshot, recovery.users), (Some(1), 3), "{what}");
+            let [(left, _)] = &recovery.not_put_aside[..] else { panic!("one: {what}") };
+            assert_eq!((left, fs::read(left).unwrap()), (&site.snapshot(2), damaged.clone()));
+            assert_eq!(recovery.quarantined.len(), 1);
+            drop(engine);
+        }
+        let (engine, _) = site.open();
+        assert_eq!([3, 4].map(|_| engine.snapshot().unwrap().number), [3, 4]);
+        drop(engine);
+        let (_engine, recovery) = site.open();
+        assert_eq!((recovery.snapshot, recovery.users), (Some(4), 3), "{what}");
+        assert!(recovery.quarantined.is_empty());
+    }
 }
 
 #[test]

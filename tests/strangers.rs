@@ -7,10 +7,15 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use common::folder::{Site, files, heal};
 use common::{ANA, BO, NOON, ttl};
-use heartbeat::{ChainError, Engine, OpenError, Refusal, UnixSeconds, UserId, WriteError, verify};
+use heartbeat::{
+    ChainError, Engine, OpenError, Refusal, SnapshotPlan, Snapshotter, UnixSeconds, UserId, WriteError,
+    verify,
+};
 
 fn user(id: i64) -> UserId {
     UserId::new(id)
@@ -193,7 +198,9 @@ fn a_directory_that_comes_back_takes_writes_again() {
 fn a_user_whom_retention_has_dropped_can_be_forgotten() {
     let id = ANA.as_i64().to_le_bytes();
     let knows = |folder: &Path| {
-        files(folder).iter().any(|path| fs::read(path).unwrap().windows(8).any(|window| window == id))
+        // A segment that is being prepared has another name a moment later, and nobody in it.
+        let read = |path| fs::read(path).unwrap_or_default();
+        files(folder).iter().any(|path| read(path).windows(8).any(|window| window == id))
     };
     for takes_snapshot in [false, true] {
         let mut site = Site::new(NOON);
@@ -219,4 +226,55 @@ fn a_user_whom_retention_has_dropped_can_be_forgotten() {
         site.builder = Engine::builder().ttl(ttl(1));
         assert_eq!(site.open().0.profile(ANA), None, "she has come back");
     }
+}
+
+/// Takes a file out of the directory that is in use, in one of the ways in which people do.
+type Taking = fn(&Path);
+
+/// Slots went on into a file that no start would find, and each of them was acknowledged.
+#[test]
+fn a_segment_that_is_removed_while_in_use_takes_no_writes_and_a_snapshot_replaces_it() {
+    let remove: Taking = |path| fs::remove_file(path).unwrap();
+    let move_away: Taking = |path| fs::rename(path, path.with_extension("old")).unwrap();
+    let replace: Taking = |path| {
+        let copied = path.with_extension("copy");
+        fs::copy(path, &copied).unwrap();
+        fs::rename(copied, path).unwrap();
+    };
+    for (taking, taken) in
+        [(remove, &[1][..]), (remove, &[2]), (remove, &[1, 2, 3]), (move_away, &[1]), (replace, &[1])]
+    {
+        let site = Site::synced(NOON);
+        let (engine, _) = site.open();
+        heal(&engine, ANA);
+        site.wait_for_segment(3);
+        for &number in taken {
+            taking(&site.segment(number));
+        }
+        while engine.refusal() != Some(Refusal::Removed) {
+            std::thread::yield_now();
+        }
+        assert_eq!(engine.heal(BO), Err(WriteError::Journal(Refusal::Removed)));
+
+        engine.snapshot().unwrap();
+        heal(&engine, BO);
+        let (after, _) = site.killed().open();
+        assert!(after.profile(ANA).is_some() && after.profile(BO).is_some(), "{taken:?}");
+    }
+}
+
+#[test]
+fn a_removed_segment_is_replaced_without_being_asked() {
+    let site = Site::new(NOON);
+    let engine = Arc::new(site.open().0);
+    let plan = SnapshotPlan { interval: Duration::from_secs(24 * 60 * 60), journal_bytes: 1 << 30 };
+    let _snapshotter = Snapshotter::start(Arc::clone(&engine), plan, |_| {}).unwrap();
+    heal(&engine, ANA);
+    site.wait_for_segment(3);
+    fs::remove_file(site.segment(1)).unwrap();
+    while engine.last_snapshot().is_none() {
+        std::thread::yield_now();
+    }
+    heal(&engine, BO);
+    assert_eq!(site.killed().open().1.users, 2);
 }

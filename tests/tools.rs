@@ -14,6 +14,8 @@ mod random_damage;
 mod repair;
 #[path = "tools/restore.rs"]
 mod restore;
+#[path = "tools/strange.rs"]
+mod strange;
 #[path = "tools/verify.rs"]
 mod verify;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
+use super::exit::sentence;
 use super::reports::{Reports, millis};
 use crate::config::Settings;
 use crate::engine::{Disk, Progress, Recovery, SnapshotPlan};
@@ -31,7 +32,17 @@ pub(super) fn plan(settings: &Settings) -> SnapshotPlan {
 
 pub(super) fn log_recovery(recovery: &Recovery) {
     for (file, damage) in &recovery.quarantined {
-        error!(file = %file.display(), damage, "a damaged snapshot was put aside; the one before and the journal say the same");
+        match recovery.not_put_aside.iter().find(|(left, _)| left == file) {
+            None => {
+                error!(file = %file.display(), damage, "a damaged snapshot was put aside; the one before and the journal say the same");
+            }
+            Some((_, error)) => error!(
+                file = %file.display(),
+                damage,
+                error = %sentence(&**error),
+                "a damaged snapshot cannot be put aside and stays; the one before and the journal say the same"
+            ),
+        }
     }
     for file in &recovery.unreadable_marks {
         warn!(file = %file.display(), "the synced mark or the alive second of a segment cannot be read");

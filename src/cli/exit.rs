@@ -162,7 +162,10 @@ fn of_open(error: &OpenError) -> Exit {
 fn of_repair(error: &RepairError) -> Exit {
     match error {
         RepairError::Directory(DirectoryError::Locked { .. }) => Exit::Locked,
-        RepairError::Directory(_) | RepairError::File(_) | RepairError::System(_) => Exit::Io,
+        RepairError::Directory(_)
+        | RepairError::File(_)
+        | RepairError::InTheWay(_)
+        | RepairError::System(_) => Exit::Io,
         RepairError::Read(error) => of_read(error),
         RepairError::Beyond(error) => of_open(error),
         RepairError::Mixed { .. } => Exit::Corrupt,

@@ -118,5 +118,6 @@ fn of_loss(loss: Loss) -> Value {
         "writes": if loss.unknown_writes { Value::Null } else { loss.writes.into() },
         "users": if loss.unknown_users { Value::Null } else { loss.users.into() },
         "outdated_users": loss.outdated,
+        "foreign_files": loss.foreign,
     })
 }

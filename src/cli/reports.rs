@@ -74,6 +74,16 @@ impl Reports {
                     "the disk has failed to take the journal: writes are refused until a snapshot has been written to new files"
                 );
             }
+            JournalReport::Removed(path) => error!(
+                path = %path.display(),
+                "somebody has removed a segment of the journal: writes are refused until a snapshot has been written"
+            ),
+            JournalReport::GivenUp { snapshot, wanted, free } => error!(
+                snapshot,
+                wanted_bytes = wanted,
+                free_bytes = free,
+                "the disk is full: the generation before the newest snapshot was given up"
+            ),
             JournalReport::Fault { thread } => {
                 match *thread {
                     "syncer" => &self.0.thread_restarts.syncer,

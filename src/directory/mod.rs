@@ -30,7 +30,7 @@ pub use file_system::FileSystem;
 pub use id::DirectoryId;
 pub(crate) use name::Name;
 pub(crate) use quarantine::Quarantine;
-pub(crate) use unpublished::Unpublished;
+pub(crate) use unpublished::{Unpublished, unpublished_at};
 pub(crate) use visited::Visited;
 
 use name::TEMPORARY;
@@ -123,7 +123,20 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`]
     pub fn open_existing(path: &Path) -> Result<Self, DirectoryError> {
-        let folder = calls::open(path).map_err(FileError::while_doing("open", path))?;
+        Self::locked(path, calls::open_folder(path))
+    }
+
+    /// Opens the folder, made first if it is missing, and locks it; not through a link.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]
+    pub fn open_no_link(path: &Path) -> Result<Self, DirectoryError> {
+        create_folder(path)?;
+        Self::locked(path, calls::open_folder_no_link(path))
+    }
+
+    fn locked(path: &Path, folder: io::Result<File>) -> Result<Self, DirectoryError> {
+        let folder = folder.map_err(FileError::while_doing("open", path))?;
         lock::lock(&folder, path)?;
         let metadata = folder.metadata().map_err(FileError::while_doing("look at", path))?;
         Ok(Self { path: path.into(), folder, identity: identity(&metadata) })
@@ -138,6 +151,16 @@ impl Directory {
         }
         let moved = io::Error::new(io::ErrorKind::NotFound, "it was moved, and another is in its place");
         Err(FileError::while_doing("find", &self.path)(moved))
+    }
+
+    /// Whether the file of this name is the one that is open here, and no link to it. What the operating system will not tell counts
+    /// as yes.
+    pub fn has(&self, name: Name, open: &File) -> bool {
+        match (fs::symlink_metadata(self.path_of(name)), open.metadata()) {
+            (Ok(found), Ok(open)) => identity(&found) == identity(&open),
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (Ok(_), Err(_)) => true,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -179,12 +202,24 @@ impl Directory {
         Ok(None)
     }
 
-    /// Removes everything in it.
-    pub fn clear(&self) -> Result<(), FileError> {
+    /// Removes everything in it if that is no more than a segment and a snapshot, each published or not. Gives what else there is;
+    /// then nothing is removed.
+    pub fn clear_one_of_each(&self) -> Result<Option<PathBuf>, FileError> {
         let cannot_list = |source| FileError::while_doing::<io::Error>("list", &self.path)(source);
-        let entries = fs::read_dir(&self.path).map_err(cannot_list)?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>();
-        self.remove(paths.map_err(cannot_list)?.iter().map(PathBuf::as_path))
+        let (mut ours, mut segments, mut snapshots) = (Vec::new(), 0, 0);
+        for entry in fs::read_dir(&self.path).map_err(cannot_list)? {
+            let entry = entry.map_err(cannot_list)?;
+            let (name, is_file) = (entry.file_name(), entry.file_type().map_err(cannot_list)?.is_file());
+            let named = name.to_str().filter(|_| is_file);
+            match named.and_then(|name| Name::parse(name.strip_suffix(TEMPORARY).unwrap_or(name))) {
+                Some(Name::Segment(_)) if segments == 0 => segments += 1,
+                Some(Name::Snapshot(_)) if snapshots == 0 => snapshots += 1,
+                _ => return Ok(Some(name.into())),
+            }
+            ours.push(entry.path());
+        }
+        self.remove(ours.iter().map(PathBuf::as_path))?;
+        Ok(None)
     }
 
     /// Makes the name of the folder at `path` survive a power loss.
@@ -331,7 +366,7 @@ fn parent_of(path: &Path) -> Option<&Path> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), FileError> {
-    calls::open(path)
+    calls::open_folder(path)
         .and_then(|folder| calls::sync_folder(&folder))
         .map_err(FileError::while_doing("sync", path))
 }

@@ -6,10 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::name::TEMPORARY;
 use super::{
@@ -106,7 +103,8 @@ impl<'a> Quarantine<'a> {
 
     /// Nobody else puts anything there until this is dropped.
     fn turn(&self) -> Result<File, FileError> {
-        let folder = File::open(&self.folder).map_err(FileError::while_doing("open", &self.folder))?;
+        let folder =
+            calls::open_folder(&self.folder).map_err(FileError::while_doing("open", &self.folder))?;
         folder.lock().map_err(FileError::while_doing("lock", &self.folder))?;
         Ok(folder)
     }
@@ -129,9 +127,7 @@ impl<'a> Quarantine<'a> {
 }
 
 fn open(path: &Path) -> Result<File, FileError> {
-    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    let file = File::options().read(true).custom_flags(flags).open(path);
-    file.map_err(FileError::while_doing("open", path))
+    calls::open_no_link(path).map_err(FileError::while_doing("open", path))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), FileError> {

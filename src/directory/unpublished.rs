@@ -1,7 +1,7 @@
 //! A file that nobody must find before it is complete.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::name::{Name, TEMPORARY};
 use super::{Directory, FileError};
@@ -17,17 +17,30 @@ pub(crate) struct Unpublished<'a> {
     temporary: Temporary,
 }
 
+/// Where the file of this path is before it has its name.
+pub(crate) fn unpublished_at(path: &Path) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(TEMPORARY);
+    temporary.into()
+}
+
 impl<'a> Unpublished<'a> {
     /// An empty file, for reading and writing. One that a crash left under this temporary name is overwritten.
     pub fn create(directory: &'a Directory, name: Name) -> Result<Self, FileError> {
         directory.check_place()?;
-        let path = directory.path.join(format!("{name}{TEMPORARY}"));
+        let path = unpublished_at(&directory.path_of(name));
         let file = calls::create(&path).map_err(FileError::while_doing("create", &path))?;
         Ok(Self { directory, name, file, temporary: Temporary(path) })
     }
 
     pub const fn file(&self) -> &File {
         &self.file
+    }
+
+    /// As if the file were this one.
+    #[cfg(test)]
+    pub fn replace(&mut self, file: File) {
+        self.file = file;
     }
 
     /// An error of writing to the file, with its name.

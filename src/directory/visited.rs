@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Contents, FileError, FileSystem, Holder, QUARANTINE, file_system_of, lock};
+use crate::calls;
 
 /// The folder. What lies in it may change at any time.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub(crate) struct Visited {
 
 impl Visited {
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let folder = File::open(path).map_err(FileError::while_doing("open", path))?;
+        let folder = calls::open_folder(path).map_err(FileError::while_doing("open", path))?;
         Ok(Self { path: path.into(), folder })
     }
 
@@ -41,7 +42,9 @@ impl Visited {
         let quarantine = self.path.join(QUARANTINE);
         let cannot_list = |source| FileError::while_doing::<io::Error>("list", &quarantine)(source);
         let entries = match fs::read_dir(&quarantine) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(none) if matches!(none.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
             entries => entries.map_err(cannot_list)?,
         };
         let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(cannot_list));

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use super::recover::OpenError;
-use crate::directory::{DirectoryId, Numbered};
+use crate::directory::{Contents, DirectoryId, Numbered};
 use crate::journal::SegmentFile;
 use crate::snapshot::Snapshot;
 
@@ -63,16 +63,18 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Of the segments from the snapshot's first one on, by number; without a snapshot of all there are.
+    /// Of the segments from the snapshot's first one on, by number; without a snapshot of all there are. `own` is
+    /// [`told_by_most`].
     ///
     /// # Errors
     /// [`ChainError`].
     pub fn of(
         files: Vec<SegmentFile>,
         snapshot: Option<&Snapshot>,
+        own: Option<DirectoryId>,
         folder: &Path,
     ) -> Result<Self, ChainError> {
-        strangers(&files, snapshot).next().map_or(Ok(()), |(_, stranger)| Err(stranger))?;
+        strangers(&files, snapshot, own).next().map_or(Ok(()), |(_, stranger)| Err(stranger))?;
         let path = |number| folder.join(crate::directory::Name::Segment(number).to_string());
         let first = snapshot.map(|snapshot| snapshot.header().first_segment);
         let mut chain = Self { highest: first.map_or(0, |first| first.saturating_sub(1)), ..Self::default() };
@@ -154,12 +156,44 @@ impl Chain {
     }
 }
 
+/// The ids that the files of a directory tell, and how many tell each, the one of most first. What cannot be read tells none.
+pub(crate) fn ids_told(contents: &Contents) -> Vec<(DirectoryId, usize)> {
+    let snapshots = contents.snapshots.iter().filter_map(|file| {
+        let header = Snapshot::header_of(&file.path).ok()?;
+        Some(header.directory)
+    });
+    let segments = contents.segments.iter().filter_map(|file| {
+        let (segment, _) = SegmentFile::open_of_any_length(&file.path).ok()?;
+        Some(segment.header.directory)
+    });
+    let mut told: Vec<(DirectoryId, usize)> = Vec::new();
+    for id in snapshots.chain(segments) {
+        match told.iter_mut().find(|(other, _)| *other == id) {
+            Some((_, count)) => *count += 1,
+            None => told.push((id, 1)),
+        }
+    }
+    told.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    told
+}
+
+/// Which directory this is, by what most of its files tell: so a start, `verify` and `repair` name the same files as another's. `None`
+/// if as many tell another. A start refuses in any case, as soon as there are two.
+pub(super) fn told_by_most(contents: &Contents) -> Option<DirectoryId> {
+    match ids_told(contents)[..] {
+        [(_, count), (_, equal), ..] if count == equal => None,
+        [(id, _), ..] => Some(id),
+        [] => None,
+    }
+}
+
 /// The segments that are not what their names say, or are of another directory, each with its place among `files`.
 pub(super) fn strangers(
     files: &[SegmentFile],
     snapshot: Option<&Snapshot>,
+    own: Option<DirectoryId>,
 ) -> impl Iterator<Item = (usize, ChainError)> {
-    let expected = snapshot.map(|snapshot| snapshot.header().directory);
+    let expected = own.or(snapshot.map(|snapshot| snapshot.header().directory));
     let expected = expected.or(files.first().map(|file| file.header.directory));
     files.iter().enumerate().filter_map(move |(at, file)| {
         let named = crate::directory::Name::Segment(file.header.number).to_string();
@@ -235,7 +269,7 @@ mod tests {
             (&[(1, 0), (2, 1), (3, 2), (4, 3)], &[5, 0, 7, 0], 3),
         ] {
             let (folder, files) = segments(links);
-            let mut chain = Chain::of(files, None, folder.path()).unwrap();
+            let mut chain = Chain::of(files, None, None, folder.path()).unwrap();
             assert_eq!(chain.segments.len(), slots.len());
             chain.trim(slots).unwrap();
             assert_eq!((chain.last(), chain.highest()), (last, links.len() as u64));
@@ -248,7 +282,7 @@ mod tests {
                 let left =
                     links.iter().map(|&(number, _)| folder.path().join(Name::Segment(number).to_string()));
                 let left = left.filter(|path| path.exists()).map(|path| SegmentFile::open(&path).unwrap());
-                let chain = Chain::of(left.collect(), None, folder.path()).unwrap();
+                let chain = Chain::of(left.collect(), None, None, folder.path()).unwrap();
                 assert!(numbers(&chain).starts_with(&kept), "{links:?}");
             }
         }

@@ -1,9 +1,10 @@
 //! What the files of a data directory hold, before an engine is made of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::chain::{Chain, strangers_among};
+use super::chain::{Chain, strangers_among, told_by_most};
 use super::live::{Live, LiveWord};
 use super::persist::Snapshots;
 use super::recover::{Disk, OpenError, Recovery};
@@ -78,11 +79,15 @@ impl Loaded {
         let first = snapshot.as_ref().map_or(0, |(snapshot, _)| snapshot.header().first_segment);
         let segments = contents.segments.iter().filter(|segment| segment.number >= first);
         let segments = segments.map(|segment| SegmentFile::open(&segment.path)).collect::<Result<_, _>>()?;
-        let mut chain = Chain::of(segments, snapshot.as_ref().map(|(snapshot, _)| *snapshot), &disk.path)?;
+        let own = told_by_most(contents);
+        let mut chain =
+            Chain::of(segments, snapshot.as_ref().map(|(snapshot, _)| *snapshot), own, &disk.path)?;
         let id = chain.directory().or(snapshot.as_ref().map(|(snapshot, _)| snapshot.header().directory));
         let id = id.map_or_else(DirectoryId::random, Ok)?;
         // Also those that are not needed: sooner or later they would be removed, or stand in for ours.
-        strangers_among(&contents.snapshots, &contents.segments, id).next().map_or(Ok(()), Err)?;
+        strangers_among(&contents.snapshots, &contents.segments, own.unwrap_or(id))
+            .next()
+            .map_or(Ok(()), Err)?;
         let (mut latest, mut outages, mut rules) = (Latest::default(), Vec::new(), rules);
         let leftovers =
             snapshot.as_ref().map_or_else(Vec::new, |(snapshot, _)| leftovers(contents, snapshot));
@@ -139,7 +144,11 @@ impl Loaded {
     /// Reading has finished: now files may be moved and removed.
     pub fn settle_files(&mut self, directory: &Directory, contents: &Contents) -> Result<(), FileError> {
         for (path, _) in &mut self.recovery.quarantined {
-            *path = directory.move_to_quarantine(path)?;
+            match directory.move_to_quarantine(path) {
+                Ok(aside) => *path = aside,
+                // Where it lies changes nothing of what is known without it.
+                Err(error) => self.recovery.not_put_aside.push((path.clone(), Arc::new(error))),
+            }
         }
         let leftovers: Vec<_> = self.leftovers.iter().chain(&contents.temporaries).collect();
         if !leftovers.is_empty() {

@@ -63,6 +63,7 @@ use crate::user_id::UserId;
 
 pub use builder::Builder;
 pub use census::{Concurrency, Curve, Peak, Point};
+pub(crate) use chain::ids_told;
 pub use events::{Change, Event, Events, Overrun};
 pub use figures::Figures;
 pub use history::{Extract, History, Order, UserStats};

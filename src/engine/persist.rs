@@ -207,7 +207,7 @@ impl Engine {
             snapshot_bytes: length(&contents.snapshots),
             free_bytes,
             size_bytes,
-            reserved_bytes: persistence.journal.segment_bytes() + self.snapshot_bytes_at_most(),
+            reserved_bytes: self.wanted_bytes(persistence),
         }))
     }
 

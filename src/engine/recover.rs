@@ -151,6 +151,8 @@ pub struct Recovery {
     pub snapshot: Option<u64>,
     /// Damaged snapshots that were put aside, each with what is wrong.
     pub quarantined: Vec<(PathBuf, String)>,
+    /// Those of them that could not be, and why: they stay where they are, until two whole ones are newer.
+    pub not_put_aside: Vec<(PathBuf, Arc<FileError>)>,
     /// Segments replayed.
     pub segments: usize,
     /// What stood in their slots.

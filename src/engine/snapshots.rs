@@ -14,11 +14,12 @@
 //!
 //! Two generations are kept: should the newest turn out to be damaged, the one before and a longer replay give the same. After
 //! a forget the older one still knows the user, and after a failed sync its segments may lack what was acknowledged: then only
-//! the new one is. On a full disk the older one is given up, too: without room no heal is taken.
+//! the new one is. On a full disk the older one is given up, too, and that is told: without room no heal is taken.
 
 #![allow(clippy::disallowed_methods, reason = "it measures its own cost")]
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use super::timeline::Closed;
 use super::{Engine, Live};
 use crate::damage::ReadError;
 use crate::directory::{DirectoryId, FileError};
-use crate::journal::{Refusal, SegmentFile};
+use crate::journal::{Journal, JournalReport, Refusal, SegmentFile};
 use crate::planted::{Planted, planted};
 use crate::snapshot::{self, Copied, Header, Snapshot, Writer};
 use crate::sync::Ordering;
@@ -90,9 +91,11 @@ impl Engine {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         };
         let start = Instant::now();
-        let is_clean_only = persistence.journal.refusal() == Some(Refusal::SyncFailed);
+        let refusal = persistence.journal.refusal();
+        let is_clean_only = refusal == Some(Refusal::SyncFailed);
         // Before anything is done: rotating takes a segment, and on a full disk there is no other.
         self.make_room(persistence, snapshots.last)?;
+        let _under_way = UnderWay(&persistence.journal);
         let first_segment = persistence.journal.rotate(PATIENCE)?;
         let older = if planted(Planted::PrunedBeforeDurable) {
             older_than(persistence, first_segment)?
@@ -123,9 +126,16 @@ impl Engine {
         if is_clean_only {
             persistence.journal.resume();
         }
-        let keeps_older = (!is_clean_only || planted(Planted::OlderKeptAfterFailedSync))
-            && !persistence.journal.is_short_of_room()
+        if refusal == Some(Refusal::Removed) {
+            persistence.journal.replaced();
+        }
+        let is_older_clean = (!is_clean_only || planted(Planted::OlderKeptAfterFailedSync))
             && (snapshots.forgotten == forgotten || planted(Planted::ForgottenKept));
+        let keeps = match () {
+            () if !is_older_clean => Keeps::Newest,
+            () if persistence.journal.is_disk_full() => Keeps::NewestForRoom(self.wanted_bytes(persistence)),
+            () => Keeps::Both,
+        };
         (snapshots.forgotten, snapshots.first_segment) = (forgotten, first_segment);
         let taken = SnapshotTaken {
             number: written.number,
@@ -134,7 +144,7 @@ impl Engine {
             sessions: written.sessions,
             elapsed: start.elapsed(),
             longest_hold,
-            not_removed: prune(persistence, written.number, keeps_older).err().map(Arc::new),
+            not_removed: prune(persistence, written.number, keeps).err().map(Arc::new),
         };
         persistence.note_taken(engine_time, &taken);
         Ok(taken)
@@ -153,16 +163,23 @@ impl Engine {
         }
     }
 
-    /// Sees to it that there is room for a snapshot: if there is none, by giving up the generation before the newest.
+    /// With less than this no segment is prepared.
+    pub(super) fn wanted_bytes(&self, persistence: &Persistence) -> u64 {
+        persistence.journal.segment_bytes() + self.snapshot_bytes_at_most()
+    }
+
+    /// Sees to it that there is room for a snapshot: if there is none, by giving up the generation before the newest. Not where
+    /// that would be too little: then nothing would be gained by it.
     fn make_room(&self, persistence: &Persistence, last: u64) -> Result<(), FileError> {
         let bytes = self.snapshot_bytes_at_most();
-        let has_room = || Ok::<_, FileError>(persistence.directory.room()?.0 >= bytes);
-        if !has_room()?
+        let free = || Ok::<_, FileError>(persistence.directory.room()?.0);
+        if free()? < bytes
             && let Some(newest) = newest_whole(persistence, last)?
+            && free()? + given_back(persistence, newest)? >= bytes
         {
-            prune(persistence, newest, false)?;
+            prune(persistence, newest, Keeps::NewestForRoom(bytes))?;
         }
-        if has_room()? {
+        if free()? >= bytes {
             return Ok(());
         }
         let full = FileError::while_doing("write a snapshot to", persistence.directory.path());
@@ -234,6 +251,15 @@ impl Engine {
     }
 }
 
+/// A snapshot, until it has been taken or has failed.
+struct UnderWay<'a>(&'a Journal);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.end_snapshot();
+    }
+}
+
 /// Every segment before this one, and every snapshot: what must go last.
 fn older_than(persistence: &Persistence, first_segment: u64) -> Result<Vec<PathBuf>, FileError> {
     let contents = persistence.directory.list()?;
@@ -278,29 +304,60 @@ fn newest_whole(persistence: &Persistence, last: u64) -> Result<Option<u64>, Fil
     Ok(newest.map(|newest| newest.number))
 }
 
+/// Which generations stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Both,
+    /// What is older is not clean.
+    Newest,
+    /// What is older has to make room: so many bytes are wanted.
+    NewestForRoom(u64),
+}
+
 /// Removes what is older than the two newest generations, or than the newest alone. Never the newest, nor what it needs.
 ///
 /// # Errors
 /// The first file that cannot be removed; the others are, unless a generation that could not be removed needs them.
-fn prune(persistence: &Persistence, newest: u64, keeps_older: bool) -> Result<(), FileError> {
+fn prune(persistence: &Persistence, newest: u64, keeps: Keeps) -> Result<(), FileError> {
     let generations = generations(persistence, newest)?;
     let readable = || generations.iter().rev().filter(|generation| generation.first_segment.is_some());
     // It was written a moment ago, and without it nothing is certain.
     if readable().next().is_none_or(|found| found.number != newest) {
         return Ok(());
     }
-    let oldest_kept = readable().nth(usize::from(keeps_older)).map_or(newest, |oldest| oldest.number);
+    let older = readable().nth(1).map(|older| older.number);
+    let oldest_kept = older.filter(|_| keeps == Keeps::Both).unwrap_or(newest);
+    if let (Keeps::NewestForRoom(wanted), Some(snapshot)) = (keeps, older) {
+        let (free, _) = persistence.directory.room()?;
+        persistence.journal.report(JournalReport::GivenUp { snapshot, wanted, free });
+    }
     let dropped = generations.iter().filter(|generation| generation.number < oldest_kept);
     let removed = persistence.directory.remove_each(dropped.map(|generation| generation.path.as_path()));
     let left = generations.iter().filter(|generation| generation.path.exists());
     let Some(first) = left.filter_map(|generation| generation.first_segment).min() else { return removed };
-    let segments = persistence.directory.list()?.segments;
-    let needless = segments.iter().filter(|segment| {
+    let needless = segments_before(persistence, first)?;
+    removed.and(persistence.directory.remove_each(needless.iter().map(PathBuf::as_path)))
+}
+
+/// Our own segments with lower numbers.
+fn segments_before(persistence: &Persistence, first: u64) -> Result<Vec<PathBuf>, FileError> {
+    let segments = persistence.directory.list()?.segments.into_iter().filter(|segment| {
         let is_ours = |found: SegmentFile| {
             is_own(persistence, found.header.directory, found.header.number, segment.number)
         };
         segment.number < first
             && SegmentFile::open_of_any_length(&segment.path).is_ok_and(|(found, _)| is_ours(found))
     });
-    removed.and(persistence.directory.remove_each(needless.map(|segment| segment.path.as_path())))
+    Ok(segments.map(|segment| segment.path).collect())
+}
+
+/// Bytes that the disk gets back if only the generation `newest` is kept.
+fn given_back(persistence: &Persistence, newest: u64) -> Result<u64, FileError> {
+    let mut generations = generations(persistence, newest)?;
+    let first = generations.pop().and_then(|newest| newest.first_segment).unwrap_or(0);
+    let segments = segments_before(persistence, first)?;
+    let dropped = generations.iter().map(|generation| &generation.path).chain(&segments);
+    // What has another name keeps its blocks, of 512 bytes as stat(2) counts them.
+    let found = dropped.filter_map(|path| path.metadata().ok()).filter(|found| found.nlink() == 1);
+    Ok(found.map(|found| found.blocks() * 512).sum())
 }

@@ -5,7 +5,7 @@
 //! | the interval has passed, and something has been written since the last one | or something has grown too old to keep |
 //! | so much of the journal would have to be replayed | a restart shall not take for ever |
 //! | there is no room for another segment of the journal | what a snapshot makes needless is room |
-//! | a sync has failed | writes are refused until everything has been written to new files |
+//! | a sync has failed, or a segment was removed | writes are refused until everything has been written to new files |
 //! | it is asked to | |
 //!
 //! A failure blocks no write. It is told, and tried again, later and later.
@@ -141,12 +141,13 @@ impl Work {
     }
 
     fn is_due(&self) -> bool {
-        if self.retry_at.is_some() || self.engine.refusal() == Some(Refusal::SyncFailed) {
+        let refusal = self.engine.refusal();
+        if self.retry_at.is_some() || matches!(refusal, Some(Refusal::SyncFailed | Refusal::Removed)) {
             return true;
         }
         let written = self.engine.journal_bytes_since_snapshot();
         let is_pressing = self.engine.is_short_of_room()
-            && (self.engine.refusal() == Some(Refusal::NoRoom) || self.last.elapsed() >= SHORT_PAUSE);
+            && (refusal == Some(Refusal::NoRoom) || self.last.elapsed() >= SHORT_PAUSE);
         let is_time = self.last.elapsed() >= self.plan.interval;
         if written == 0 {
             return is_time && self.engine.has_aged_sessions();

@@ -11,11 +11,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::chain::{Chain, ChainError, strangers, strangers_among};
+use super::chain::{Chain, ChainError, strangers, strangers_among, told_by_most};
 use super::recover::OpenError;
 use super::replayed::{Latest, says};
 use crate::damage::ReadError;
-use crate::directory::{Contents, Directory, FileError, FileSystem, Holder, Numbered, Visited};
+use crate::directory::{Contents, Directory, DirectoryId, FileError, FileSystem, Holder, Numbered, Visited};
 use crate::journal::{self, SLOT_BYTES, SLOTS_AT, SegmentFile, Verdicts};
 use crate::snapshot::Snapshot;
 use crate::time::UnixSeconds;
@@ -206,11 +206,11 @@ impl Verification {
             self.snapshots.push(found);
             opened.push(snapshot);
         }
-        let mut damaged = None;
+        let (own, mut damaged) = (told_by_most(contents), None);
         for (at, snapshot) in opened.iter().enumerate().rev() {
             match self.snapshots[at].error.clone() {
                 None => {
-                    let beginning = self.replay(snapshot.as_ref(), now);
+                    let beginning = self.replay(snapshot.as_ref(), own, now);
                     self.verdict = beginning.map_err(|error| damaged.unwrap_or(error));
                     return;
                 }
@@ -220,18 +220,24 @@ impl Verification {
         }
         self.verdict = match damaged {
             Some(damaged) if self.segments.is_empty() => Err(damaged),
-            damaged => self.replay(None, now).map_err(|error| damaged.unwrap_or(error)),
+            damaged => self.replay(None, own, now).map_err(|error| damaged.unwrap_or(error)),
         };
     }
 
     /// What replaying the journal from this snapshot on would come to.
-    fn replay(&mut self, snapshot: Option<&Snapshot>, now: UnixSeconds) -> Result<Beginning, Arc<OpenError>> {
+    fn replay(
+        &mut self,
+        snapshot: Option<&Snapshot>,
+        own: Option<DirectoryId>,
+        now: UnixSeconds,
+    ) -> Result<Beginning, Arc<OpenError>> {
         let first = snapshot.map_or(0, |snapshot| snapshot.header().first_segment);
         let needed = self.segments.partition_point(|segment| segment.number < first);
         let unreadable = self.segments[needed..].iter().find(|segment| segment.facts.is_none());
         let unreadable = unreadable.and_then(|segment| segment.error.clone());
-        let chain = self.chain_of(needed, snapshot);
-        self.find_strangers(needed, snapshot, chain.as_ref().ok());
+        let chain = self.chain_of(needed, snapshot, own);
+        let id = own.or(snapshot.map(|snapshot| snapshot.header().directory));
+        self.find_strangers(needed, id.or(chain.as_ref().ok().and_then(Chain::directory)));
         if let Some(error) = unreadable.or_else(|| self.chain.first().cloned()) {
             return Err(error);
         }
@@ -263,9 +269,8 @@ impl Verification {
     }
 
     /// Notes the files that are of another directory, among those that a start would not need.
-    fn find_strangers(&mut self, needed: usize, snapshot: Option<&Snapshot>, chain: Option<&Chain>) {
-        let id = snapshot.map(|snapshot| snapshot.header().directory).or(chain.and_then(Chain::directory));
-        let Some(id) = id else { return };
+    fn find_strangers(&mut self, needed: usize, own: Option<DirectoryId>) {
+        let Some(id) = own else { return };
         let numbered = |number, path: &PathBuf| Numbered { number, path: path.clone() };
         let snapshots: Vec<_> = self.snapshots.iter().map(|file| numbered(file.number, &file.path)).collect();
         let segments: Vec<_> =
@@ -275,18 +280,23 @@ impl Verification {
     }
 
     /// The chain of the segments from place `needed` on, as far as they can be read; what is wrong with it is noted.
-    fn chain_of(&mut self, needed: usize, snapshot: Option<&Snapshot>) -> Result<Chain, Arc<OpenError>> {
+    fn chain_of(
+        &mut self,
+        needed: usize,
+        snapshot: Option<&Snapshot>,
+        own: Option<DirectoryId>,
+    ) -> Result<Chain, Arc<OpenError>> {
         let readable = self.segments[needed..].iter().filter(|segment| segment.facts.is_some());
         let files = readable.map(|segment| SegmentFile::open(&segment.path));
         let mut files = files.collect::<Result<Vec<_>, _>>().map_err(|error| Arc::new(error.into()))?;
         let unreadable = self.segments[needed..].iter().filter(|segment| segment.facts.is_none());
         let mut told: Vec<PathBuf> = unreadable.map(|segment| segment.path.clone()).collect();
-        let strangers: Vec<_> = strangers(&files, snapshot).collect();
+        let strangers: Vec<_> = strangers(&files, snapshot, own).collect();
         for (at, stranger) in strangers.into_iter().rev() {
             told.push(files.remove(at).path);
             self.chain.insert(0, Arc::new(stranger.into()));
         }
-        Chain::of(files, snapshot, &self.path).map_err(|error| {
+        Chain::of(files, snapshot, own, &self.path).map_err(|error| {
             // What is there, and is complained of already, is not missing.
             let is_told = matches!(&error, ChainError::Missing { missing, .. } if told.contains(missing));
             let error = Arc::new(OpenError::from(error));

@@ -14,10 +14,11 @@ use super::error::{Error, JSON, Refused};
 use super::ids::Form;
 use super::json;
 use super::query::Common;
+use super::room::when_there_is_room;
 use super::route::Route;
 use super::routes::Shared;
 use super::stats::Tally;
-use crate::engine::{Leave, WriteError};
+use crate::engine::{Engine, Leave, WriteError};
 use crate::metrics::number;
 use crate::user_id::UserId;
 
@@ -45,11 +46,13 @@ pub(super) async fn heal(
     let mut total = Tally::default();
     let Served { engine, .. } = shared.app.served().map_err(|refused| refuse(refused, total))?;
     for turn in ids.chunks(TURN) {
-        let result = turn.iter().try_for_each(|&user| {
-            total.count(engine.heal_unconfirmed(user)?);
-            Ok(())
-        });
-        result.map_err(|error: WriteError| refuse(error.into(), total))?;
+        for &user in turn {
+            let healed = match engine.heal_unconfirmed(user) {
+                Err(refused) => with_room(engine, refused, || engine.heal_unconfirmed(user)).await,
+                healed => healed,
+            };
+            total.count(healed.map_err(|error| refuse(error.into(), total))?);
+        }
         tokio::task::yield_now().await;
     }
     // One sync serves the whole batch. If it fails, none of it has been acknowledged.
@@ -98,13 +101,25 @@ pub(super) async fn leave(
     let mut left = 0;
     for turn in ids.chunks(TURN) {
         for &user in turn {
-            let leave = engine.leave_unconfirmed(user).map_err(|error| shared.refuse(error))?;
-            left += u64::from(leave == Leave::Left);
+            let leave = match engine.leave_unconfirmed(user) {
+                Err(refused) => with_room(engine, refused, || engine.leave_unconfirmed(user)).await,
+                leave => leave,
+            };
+            left += u64::from(leave.map_err(|error| shared.refuse(error))? == Leave::Left);
         }
         tokio::task::yield_now().await;
     }
     shared.app.kept(engine, engine.ticket()).await.map_err(|refused| shared.refuse(refused))?;
     Ok(([(CONTENT_TYPE, JSON)], format!(r#"{{"left":{left}}}"#)).into_response())
+}
+
+/// A disk that has no room for a segment is not waited for: who is refused at once can go elsewhere.
+async fn with_room<T>(
+    engine: &Engine,
+    refused: WriteError,
+    write: impl Fn() -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    when_there_is_room(refused, write, || !engine.is_short_of_room()).await
 }
 
 /// The ids in a body, all of them; counted under the route that took them.

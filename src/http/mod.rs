@@ -58,6 +58,7 @@ mod pool;
 mod publish;
 mod query;
 mod recipient;
+mod room;
 mod route;
 mod routes;
 mod sampler;

@@ -11,7 +11,6 @@ use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -30,11 +29,11 @@ use super::error::{Error, Refused};
 use super::ids::MaybeId;
 use super::json::{self, IdFormat};
 use super::query::Common;
+use super::room::when_there_is_room;
 use super::routes::Shared;
 use super::seed::NO_STORE;
 use super::user;
 use crate::engine::{Engine, Imported, WriteError};
-use crate::journal::Refusal;
 use crate::session::Session;
 use crate::time::UnixSeconds;
 use crate::user_id::UserId;
@@ -44,10 +43,6 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub(super) const LINE_MAX: usize = 1_024;
 /// So many rejected lines are told one by one.
 const ERRORS_MAX: usize = 10;
-/// An import waits so long for room in the journal before it is refused, and looks again so often.
-const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
-const ROOM_WAIT: Duration = Duration::from_millis(10);
-
 /// Everybody's sessions. A live one has its deadline as `offline_at`.
 pub(super) async fn export(common: Common, State(shared): State<Shared>) -> Result<Response, Error> {
     let export = Export {
@@ -223,23 +218,16 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// An import can be faster than the disk is with the journal's next segment. Then it waits for a while, and the client
-    /// with it.
     async fn one(
         &self,
         user: UserId,
         online_at: UnixSeconds,
         offline_at: UnixSeconds,
     ) -> Result<Imported, WriteError> {
-        let mut waited = Duration::ZERO;
-        loop {
-            match self.engine.import_unconfirmed(user, online_at, offline_at) {
-                Err(WriteError::Journal(Refusal::NoRoom)) if waited < ROOM_WAIT_MAX => {
-                    tokio::time::sleep(ROOM_WAIT).await;
-                    waited += ROOM_WAIT;
-                }
-                outcome => return outcome,
-            }
+        let import = || self.engine.import_unconfirmed(user, online_at, offline_at);
+        match import() {
+            Err(refused) => when_there_is_room(refused, import, || true).await,
+            imported => imported,
         }
     }
 }

@@ -61,7 +61,7 @@ impl Journal {
         self.state.check().err().or_else(full)
     }
 
-    /// Seals the segment in service and gives the number of the next one: every slot that is in an earlier one was reserved by
+    /// A snapshot begins, until [`end_snapshot`](Self::end_snapshot): seals the segment in service and gives the number of the next one: every slot that is in an earlier one was reserved by
     /// a writer that then held the guard of its shard, or holds it still.
     ///
     /// # Errors
@@ -71,9 +71,15 @@ impl Journal {
         loop {
             let current = self.state.current.load_full();
             if current.next().is_some() {
+                self.state.is_snapshot_under_way.store(true, Ordering::Release);
                 current.seal();
                 self.state.move_on(&current, Purpose::Snapshot)?;
-                return Ok(self.state.current.load().number);
+                let current = self.state.current.load();
+                // A snapshot that begins with one that somebody has removed is none that a start takes.
+                if current.is_in_place(&self.state.plan.directory) {
+                    return Ok(current.number);
+                }
+                continue;
             }
             if Instant::now() >= deadline {
                 return Err(Refusal::NoRoom);
@@ -91,6 +97,9 @@ impl State {
         }
         if self.is_displaced.load(Ordering::Acquire) {
             return Err(Refusal::Displaced);
+        }
+        if self.is_removed.load(Ordering::Acquire) {
+            return Err(Refusal::Removed);
         }
         if self.is_overdue() { Err(Refusal::Overdue) } else { Ok(()) }
     }

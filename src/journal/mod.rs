@@ -38,6 +38,7 @@ mod words;
 use std::io;
 #[cfg(not(shuttle))]
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,12 +87,16 @@ pub enum Refusal {
     /// The data directory's path leads to another folder, or to none: what was written now would be lost to whoever starts there.
     #[error("the data directory has been moved or removed")]
     Displaced,
+    /// Somebody has taken a segment out of the directory: what was written to it now no start would find. Writes are taken again
+    /// after a snapshot of everything, from which a segment that is in its place goes on.
+    #[error("a segment of the journal has been removed")]
+    Removed,
     /// A sync failed. Writes are taken again after a snapshot of everything has been written to new files.
     #[error("the disk has failed to take the journal")]
     SyncFailed,
 }
 
-/// What the journal's threads tell their owner.
+/// What the journal tells its owner.
 #[derive(Debug)]
 pub enum JournalReport {
     /// The next segment cannot be prepared. It is tried again every second; this is told once.
@@ -102,6 +107,17 @@ pub enum JournalReport {
     Synced(Duration),
     /// A sync failed: from now on writes are refused.
     SyncFailed(io::Error),
+    /// Somebody has taken this segment out of the directory: writes are refused.
+    Removed(PathBuf),
+    /// The disk is full, and a generation that was kept beside the newest has gone for room. Told by whoever takes a snapshot.
+    GivenUp {
+        /// The number of its snapshot.
+        snapshot: u64,
+        /// Bytes that are wanted.
+        wanted: u64,
+        /// Bytes that there were.
+        free: u64,
+    },
     /// A thread panicked: a bug of ours. It goes on after a pause.
     Fault {
         /// Its name.
@@ -142,10 +158,16 @@ struct State {
     left_for_snapshot: AtomicU64,
     /// The next segment could not be prepared.
     is_short_of_room: AtomicBool,
+    /// … because the disk is full, and not for another reason.
+    is_disk_full: AtomicBool,
+    /// A snapshot is being written, in the room that segments have left for it.
+    is_snapshot_under_way: AtomicBool,
     /// A sync has failed.
     failed: AtomicBool,
     /// The data directory is not where it was.
     is_displaced: AtomicBool,
+    /// A segment that is in service, or ready behind it, is not in the directory any more.
+    is_removed: AtomicBool,
     /// When the last sync that succeeded began, on the coarse monotonic clock, in ms.
     synced_at: AtomicU64,
     /// So many ms after that writes are refused; outside `interval` never.
@@ -182,8 +204,11 @@ impl Journal {
             syncs: Syncs::default(),
             left_for_snapshot: AtomicU64::new(0),
             is_short_of_room: AtomicBool::new(false),
+            is_disk_full: AtomicBool::new(false),
+            is_snapshot_under_way: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             is_displaced: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
             synced_at: AtomicU64::new(coarse_millis()),
             overdue_after,
             stop: AtomicBool::new(false),
@@ -250,6 +275,21 @@ impl Journal {
     /// which makes room.
     pub fn is_short_of_room(&self) -> bool {
         self.state.is_short_of_room.load(Ordering::Acquire)
+    }
+
+    /// Whether the next segment could not be prepared because the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        self.state.is_disk_full.load(Ordering::Acquire)
+    }
+
+    /// The snapshot for which [`rotate`](Self::rotate) was called has been taken, or has failed.
+    pub fn end_snapshot(&self) {
+        self.state.is_snapshot_under_way.store(false, Ordering::Release);
+    }
+
+    /// For the journal's owner to tell what it has done about the disk.
+    pub fn report(&self, report: JournalReport) {
+        (self.state.plan.report)(report);
     }
 
     /// As if the disk had not answered for longer than it may.

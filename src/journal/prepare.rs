@@ -10,7 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "when it looks is no matter of the time of day")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::sync::{Instant, Ordering, look_again};
 const AHEAD: u64 = 2;
 /// How often the preparer looks whether one has been put into service. At a million heals a second a segment of 64 MiB lasts 3 s.
 const LOOK: Duration = Duration::from_millis(20);
-/// How often it looks whether the data directory is still where it was.
+/// How often it looks whether the data directory is still where it was, and the segments in it.
 const CHECK: Duration = Duration::from_secs(1);
 /// How soon it tries again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
@@ -115,13 +115,33 @@ impl Preparer {
         let mut next_check = Instant::now();
         while !self.state.stop.load(Ordering::Acquire) {
             if Instant::now() >= next_check {
-                let is_displaced = self.state.plan.directory.check_place().is_err();
-                self.state.is_displaced.store(is_displaced, Ordering::Release);
+                self.check_place();
                 next_check = Instant::now() + CHECK;
             }
             let pause = if self.keep_ahead() { LOOK } else { RETRY };
             look_again(pause);
         }
+    }
+
+    /// Whether a start would find what is written. While the directory is away nothing is known of the segments in it.
+    fn check_place(&self) {
+        let removed = self.removed();
+        let is_displaced = self.state.plan.directory.check_place().is_err();
+        self.state.is_displaced.store(is_displaced, Ordering::Release);
+        let Some(removed) = removed.filter(|_| !is_displaced) else { return };
+        if !self.state.is_removed.swap(true, Ordering::AcqRel) {
+            let path = self.state.plan.directory.path_of(Name::Segment(removed));
+            (self.state.plan.report)(JournalReport::Removed(path));
+        }
+    }
+
+    /// The number of the first segment from the one in service on that is not in its place.
+    fn removed(&self) -> Option<u64> {
+        let in_service = self.state.current.load_full();
+        let mut segments = std::iter::successors(Some(&in_service), |segment| segment.next());
+        let number = segments.find(|segment| !segment.is_in_place(&self.state.plan.directory))?.number;
+        // Once another is in service a snapshot may have made it needless, and it was we who removed it.
+        (self.state.current.load().number <= number).then_some(number)
     }
 
     fn keep_ahead(&mut self) -> bool {
@@ -134,12 +154,15 @@ impl Preparer {
                     self.last = segment;
                     self.previous = self.last.number;
                     self.state.is_short_of_room.store(false, Ordering::Release);
+                    self.state.is_disk_full.store(false, Ordering::Release);
                     if std::mem::take(&mut self.is_failing) {
                         (self.state.plan.report)(JournalReport::PreparedAgain);
                     }
                 }
                 Err(error) => {
                     self.state.is_short_of_room.store(true, Ordering::Release);
+                    let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                    self.state.is_disk_full.store(is_full, Ordering::Release);
                     if !std::mem::replace(&mut self.is_failing, true) {
                         (self.state.plan.report)(JournalReport::NotPrepared(error));
                     }
@@ -150,14 +173,16 @@ impl Preparer {
         true
     }
 
-    /// Whether another segment leaves room for a snapshot. The first one ahead need not: a snapshot cannot begin without it.
+    /// Whether another segment leaves room for a snapshot. The first one ahead need not: a snapshot cannot begin without it. Once
+    /// one has begun, it must: else it would take the room in which the snapshot is being written.
     fn check_room(&self) -> io::Result<()> {
-        if self.last.number <= self.state.current.load().number {
+        let is_first = self.last.number <= self.state.current.load().number;
+        if is_first && !self.state.is_snapshot_under_way.load(Ordering::Acquire) {
             return Ok(());
         }
         let plan = &self.state.plan;
         let needed = plan.header.length + self.state.left_for_snapshot.load(Ordering::Relaxed);
         let (free, _) = plan.directory.room().map_err(|error| error.source)?;
-        if free >= needed { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        if free >= needed { Ok(()) } else { Err(ErrorKind::StorageFull.into()) }
     }
 }

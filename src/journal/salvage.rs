@@ -12,6 +12,7 @@ use std::path::Path;
 use super::header::{Header, PAGE};
 use super::segment::{SLOTS_AT, capacity_of};
 use super::slot::{SLOT_BYTES, SLOT_WORDS, salt_part, sum_without_salt};
+use crate::calls;
 use crate::damage::ReadError;
 use crate::directory::DirectoryId;
 use crate::time::Ttl;
@@ -48,7 +49,7 @@ impl Rebuilt {
     /// The file cannot be read.
     pub fn of(path: &Path, clues: &Clues) -> Result<Option<Self>, ReadError> {
         let io = |source| ReadError::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
+        let file = calls::open(path).map_err(io)?;
         let length = file.metadata().map_err(io)?.len();
         if length < SLOTS_AT {
             return Ok(None);

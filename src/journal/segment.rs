@@ -27,6 +27,7 @@ use super::stand_in::Disk;
 use super::words::Words;
 #[cfg(not(shuttle))]
 use crate::calls;
+use crate::directory::{Directory, Name};
 use crate::sync::{AtomicU64, OnceLock, Ordering};
 use crate::time::UnixSeconds;
 
@@ -97,6 +98,11 @@ impl Segment {
     /// Not in ordinary memory.
     pub fn is_file(&self) -> bool {
         self.file.is_some()
+    }
+
+    /// Whether a start would find it in this directory; one in ordinary memory is nowhere else.
+    pub fn is_in_place(&self, directory: &Directory) -> bool {
+        self.file.as_ref().is_none_or(|file| directory.has(Name::Segment(self.number), file))
     }
 
     /// Writes `slot` into the next free place. False if there is none.

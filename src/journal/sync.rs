@@ -180,6 +180,12 @@ impl Journal {
         state.synced_at.store(coarse_millis(), Ordering::Release);
         state.failed.store(false, Ordering::Release);
     }
+
+    /// After a segment was removed, once a snapshot of everything is on disk and one that is in its place is in service: takes
+    /// writes again.
+    pub fn replaced(&self) {
+        self.state.is_removed.store(false, Ordering::Release);
+    }
 }
 
 /// A segment that the syncer still holds.

@@ -2,10 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-
-use rustix::fs::OFlags;
 
 use super::RepairError;
 use super::mend::{Mend, Patch, Work};
@@ -99,9 +96,7 @@ impl Worker<'_> {
         self.quarantine.keep_copy(&segment.path, || self.steps.next())?;
         self.directory.check_place()?;
         let (path, header) = (segment.path.as_path(), &segment.file.header);
-        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
-        let file = File::options().read(true).write(true).custom_flags(flags).open(path);
-        let file = file.map_err(FileError::while_doing("open", path))?;
+        let file = calls::open_to_change(path).map_err(FileError::while_doing("open", path))?;
         for index in work.voids.iter().cloned().flatten() {
             let words = Slot::void().encode(index, header.salt);
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();

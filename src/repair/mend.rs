@@ -100,6 +100,8 @@ pub struct Loss {
     pub users: u64,
     /// So many users are as an older snapshot and what is left of the journal after it know them.
     pub outdated: u64,
+    /// And what so many files say that are of another directory, if they are this one's after all.
+    pub foreign: u64,
     /// And users of whom nobody can say how many they are.
     pub unknown_users: bool,
     /// And writes of which nobody can say how many they were.
@@ -113,7 +115,7 @@ impl Loss {
     }
 
     pub(super) const fn writes(writes: u64) -> Self {
-        Self { writes, users: 0, outdated: 0, unknown_users: false, unknown_writes: false }
+        Self { writes, users: 0, outdated: 0, foreign: 0, unknown_users: false, unknown_writes: false }
     }
 
     pub(super) const fn and(self, other: Self) -> Self {
@@ -121,6 +123,7 @@ impl Loss {
             writes: self.writes.saturating_add(other.writes),
             users: self.users + other.users,
             outdated: self.outdated + other.outdated,
+            foreign: self.foreign + other.foreign,
             unknown_users: self.unknown_users || other.unknown_users,
             unknown_writes: self.unknown_writes || other.unknown_writes,
         }
@@ -144,6 +147,10 @@ impl fmt::Display for Loss {
             parts.push("writes, nobody can say how many".to_owned());
         } else if self.writes > 0 {
             parts.push(format!("at most {}", counted(self.writes, "write")));
+        }
+        if self.foreign > 0 {
+            let files = counted(self.foreign, "file");
+            parts.push(format!("all in {files} of another directory, if this is that directory after all"));
         }
         if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join("; ")) }
     }

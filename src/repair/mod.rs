@@ -14,7 +14,7 @@
 //! | a segment whose slots nobody can tell, one that no other names | put aside | its writes |
 //! | a snapshot, and the one before with its journal is whole | put aside | nothing |
 //! | a snapshot else | a new one of its good sections; everybody else from the older one | users known only to bad sections |
-//! | a file of another directory | put aside | nothing of ours |
+//! | a file of another directory, which is what fewer files tell | put aside | nothing, unless that is this directory after all |
 //! | a file under another name | gets its name back, or is put aside if that is taken | nothing |
 //! | a newer format version, a file that cannot be read | nothing: that is for another program, or for the disk | |
 //! | a journal from the future | nothing: the clock may be what is wrong | |
@@ -95,6 +95,9 @@ pub enum RepairError {
         /// The other.
         other: DirectoryId,
     },
+    /// Something has a name that a new file would have, and it is nothing of what is put aside.
+    #[error("{} is in the way of a file that would have to be made: take it away", .0.display())]
+    InTheWay(PathBuf),
     /// The operating system gave no random number.
     #[error("cannot draw a salt")]
     System(#[from] io::Error),
@@ -146,6 +149,7 @@ fn run(
     refuse_what_is_beyond(&before)?;
     let plan =
         if before.complaints().next().is_some() { Plan::of(&directory, &before)? } else { Plan::default() };
+    plan.check_names()?;
     let after = match steps {
         Some(steps) => {
             plan.apply(&directory, &quarantine, steps)?;

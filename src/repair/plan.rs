@@ -1,13 +1,13 @@
 //! Which snapshot to begin from, and what has to be done so that a start can.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::RepairError;
 use super::mend::{Loss, Mend, Patch, Rewrite, Why, Work};
 use super::survey::{Kept, Segment, Survey};
 use super::walk::{Link, Walk};
-use crate::directory::{Directory, Name};
+use crate::directory::{Directory, Name, unpublished_at};
 use crate::engine::{Merge, Merged, Verification};
 use crate::snapshot::Header;
 
@@ -62,6 +62,35 @@ impl Plan {
         let first = self.survey.iter().flat_map(|survey| &survey.mends);
         let then = self.rewrite.iter().chain(&self.patches).chain(&self.stand_ins).chain(&self.last);
         first.chain(then).cloned().collect()
+    }
+
+    /// Whether all that would get a new name can have it.
+    ///
+    /// # Errors
+    /// [`RepairError::InTheWay`]: a pipe, a link or a folder has it, or a file that is left alone.
+    pub fn check_names(&self) -> Result<(), RepairError> {
+        let mends = self.mends();
+        let goes = |path: &Path| {
+            let is_moved = |mend: &Mend| matches!(mend.work, Work::PutAside(_) | Work::Rename(_));
+            mends.iter().any(|mend| mend.path == path && is_moved(mend))
+        };
+        for mend in &mends {
+            let (name, is_written) = match &mend.work {
+                Work::Rename(to) => (to, false),
+                Work::StandIn { .. } => (&mend.path, true),
+                Work::Rewrite(rewrite) => (&rewrite.to, true),
+                Work::PutAside(_) | Work::Patch(_) => continue,
+            };
+            if name.symlink_metadata().is_ok() && !goes(name) {
+                return Err(RepairError::InTheWay(name.clone()));
+            }
+            // One of ours is overwritten.
+            let unpublished = unpublished_at(name);
+            if is_written && unpublished.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+                return Err(RepairError::InTheWay(unpublished));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn survey(&self) -> Option<&Survey> {
@@ -223,6 +252,7 @@ fn rewrite(
         writes: 0,
         users: users.saturating_sub(merged.taken),
         outdated: merged.taken,
+        foreign: 0,
         unknown_users: !is_told,
         unknown_writes: false,
     };

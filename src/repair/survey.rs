@@ -1,7 +1,6 @@
 //! What each file is, and what of it vouches for itself.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,9 +8,10 @@ use std::path::{Path, PathBuf};
 use super::RepairError;
 use super::mend::{HeaderFrom, Loss, Mend, Patch, Why, Work};
 use super::walk::Link;
+use crate::calls;
 use crate::damage::ReadError;
 use crate::directory::{Contents, Directory, DirectoryId, Name, Numbered};
-use crate::engine::{OpenError, Verification};
+use crate::engine::{OpenError, Verification, ids_told};
 use crate::journal::{Clues, Found, MarkFound, Rebuilt, SLOTS_AT, SegmentFile, capacity_of};
 use crate::snapshot::{Header, Salvage, Snapshot};
 use crate::time::Ttl;
@@ -79,7 +79,7 @@ impl Survey {
         contents.segments.retain(|file| !left_alone.contains(&file.path.as_path()));
         let said: Vec<_> = contents.snapshots.iter().map(|file| said_by_snapshot(&file.path)).collect();
         let of_segments: Vec<_> = contents.segments.iter().map(|file| said_by_segment(&file.path)).collect();
-        let id = majority(directory.path(), said.iter().chain(&of_segments).flatten())?;
+        let id = majority(directory.path(), &contents)?;
         let mut survey = Self {
             id,
             segments: BTreeMap::new(),
@@ -119,7 +119,9 @@ impl Survey {
             self.note(&file.path, Work::Rename(path.clone()), Loss::default());
             return Some(path);
         };
-        self.note(&file.path, Work::PutAside(why), Loss::default());
+        // Which directory this is was counted, and nothing proves it.
+        let foreign = u64::from(matches!(why, Why::Foreign(_)));
+        self.note(&file.path, Work::PutAside(why), Loss { foreign, ..Loss::default() });
         None
     }
 
@@ -324,7 +326,7 @@ impl Segment {
 fn is_zero(path: &Path) -> Result<bool, ReadError> {
     let io = |source| ReadError::Io { path: path.into(), source };
     let mut page = [1; 4_096];
-    File::open(path).and_then(|mut file| file.read_exact(&mut page)).map_err(io)?;
+    calls::open(path).and_then(|mut file| file.read_exact(&mut page)).map_err(io)?;
     Ok(page == [0; 4_096])
 }
 
@@ -359,17 +361,9 @@ fn said_by_segment(path: &Path) -> Option<Said> {
     Some(Said { number: segment.header.number, directory: segment.header.directory })
 }
 
-/// The id that most files tell.
-fn majority<'s>(path: &Path, said: impl Iterator<Item = &'s Said>) -> Result<DirectoryId, RepairError> {
-    let mut votes: Vec<(DirectoryId, u64)> = Vec::new();
-    for said in said {
-        match votes.iter_mut().find(|(id, _)| *id == said.directory) {
-            Some((_, count)) => *count += 1,
-            None => votes.push((said.directory, 1)),
-        }
-    }
-    votes.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    match votes[..] {
+/// The id that most files tell, as a start and `verify` take it.
+fn majority(path: &Path, contents: &Contents) -> Result<DirectoryId, RepairError> {
+    match ids_told(contents)[..] {
         [(one, count), (other, equal), ..] if count == equal => {
             Err(RepairError::Mixed { path: path.into(), one, other })
         }

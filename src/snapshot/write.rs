@@ -50,6 +50,12 @@ impl<'a> Writer<'a> {
         Ok(Self { sink, number: header.number, seed, table: Vec::new() })
     }
 
+    /// As if the file were this one.
+    #[cfg(test)]
+    pub fn replace_file(&mut self, file: std::fs::File) {
+        self.sink.unpublished.replace(file);
+    }
+
     /// Adds what was copied from one shard. A shard may be added in several parts.
     ///
     /// # Errors

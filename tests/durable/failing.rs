@@ -356,11 +356,13 @@ fn a_sync_that_failed_is_never_believed_again() {
     *failing.case.lock().unwrap() = Some(Case {
         call: Call::SyncData,
         nth,
-        is_for_good: false,
+        // A sealed segment is synced once more for its mark, and that may be the first to fail.
+        is_for_good: true,
         errno: EIO,
         durability: Durability::Always,
     });
     assert_eq!(engine.heal(user(2)), Err(WriteError::Journal(Refusal::SyncFailed)));
+    failing.lift();
     for _ in 0..3 {
         assert_eq!(engine.heal(user(3)), Err(WriteError::Journal(Refusal::SyncFailed)));
         assert_eq!(engine.refusal(), Some(Refusal::SyncFailed));
@@ -383,5 +385,44 @@ fn a_sync_that_failed_is_never_believed_again() {
         for acknowledged in [1, 4] {
             assert_eq!(after.timeline(user(acknowledged)).len(), 1, "{luck:?}, user {acknowledged}");
         }
+    }
+}
+
+/// Files cannot be made, and that is no lack of room: giving anything up would not help.
+#[test]
+fn the_older_generation_is_given_up_for_room_only() {
+    for (errno, left) in [(EIO, 2), (ENOSPC, 1)] {
+        let settings = Settings {
+            durability: Durability::Always,
+            sync_interval: Duration::from_secs(60),
+            ttl: 7,
+            grace: 0,
+        };
+        let folder = folder();
+        let book = Arc::new(Mutex::new(Book::new(7, 0)));
+        let failing = Arc::new(Failing {
+            case: Mutex::default(),
+            counts: Mutex::default(),
+            failed: AtomicUsize::new(0),
+            recorder: Recorder::new(folder.path(), Promise::Nothing, book),
+        });
+        let _watching = watch(folder.path(), failing.clone());
+        let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
+        let engine = settings.open(folder.path(), clock, None).unwrap();
+        engine.heal(UserId::new(1)).unwrap();
+        engine.snapshot().unwrap();
+        let nth = failing.counts.lock().unwrap()[&Call::Reserve];
+        *failing.case.lock().unwrap() =
+            Some(Case { call: Call::Reserve, nth, is_for_good: true, errno, durability: Durability::Always });
+        for user in 1_000.. {
+            if engine.is_short_of_room() {
+                break;
+            }
+            // A full segment brings the preparer to its next attempt.
+            let _ = engine.heal(UserId::new(user));
+        }
+        engine.snapshot().unwrap();
+        let is_snapshot = |file: &std::path::PathBuf| file.extension().is_some_and(|end| end == "snap");
+        assert_eq!(files(folder.path()).iter().filter(|file| is_snapshot(file)).count(), left, "{errno}");
     }
 }

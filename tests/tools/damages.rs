@@ -162,7 +162,7 @@ const ROWS: &[Row] = &[
         what: "a segment of another directory",
         damage: |path| _ = fs::copy(segment(directory().path(), 1), segment(path, 1)).unwrap(),
         is_refused: true,
-        loss: writes(341),
+        loss: Loss { foreign: 1, ..writes(341) },
         lost: 2..343,
     },
     Row {
@@ -171,7 +171,7 @@ const ROWS: &[Row] = &[
             _ = fs::copy(snapshot(directory().path(), 1), path.join("snapshot-0000000009.snap")).unwrap();
         },
         is_refused: true,
-        loss: NOTHING,
+        loss: Loss { foreign: 1, ..NOTHING },
         lost: NOBODY,
     },
     Row {

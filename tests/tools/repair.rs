@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use heartbeat::{
-    DirectoryError, Engine, Loss, Mend, OpenError, ReadError, Recovery, Repair, RepairError, Session,
-    UnixSeconds, UserId, Why, Work,
+    ChainError, DirectoryError, Engine, Loss, Mend, OpenError, ReadError, Recovery, Repair, RepairError,
+    Session, UnixSeconds, UserId, Why, Work,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,7 +30,7 @@ pub fn open(path: &Path, now: UnixSeconds) -> Result<(Engine, Recovery), OpenErr
     unlocked(|| super::open(path, now), is_locked)
 }
 
-fn repair(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair, RepairError> {
+pub fn repair(path: &Path, place: Option<&Path>, now: UnixSeconds) -> Result<Repair, RepairError> {
     unlocked(|| heartbeat::repair(path, place, now), is_locked)
 }
 
@@ -133,7 +133,7 @@ pub fn snapshot(path: &Path, at: usize) -> PathBuf {
 }
 
 pub const NOTHING: Loss =
-    Loss { writes: 0, users: 0, outdated: 0, unknown_users: false, unknown_writes: false };
+    Loss { writes: 0, users: 0, outdated: 0, foreign: 0, unknown_users: false, unknown_writes: false };
 
 pub const fn writes(writes: u64) -> Loss {
     Loss { writes, ..NOTHING }
@@ -230,6 +230,40 @@ fn a_newer_version_and_a_journal_from_the_future_are_left_alone() {
     assert!(stdout(&output).contains("not to be mended: "), "{}", stdout(&output));
     assert!(stdout(&output).contains("--allow-future-journal"), "{}", stdout(&output));
     assert!(contents(folder.path()) == before);
+}
+
+/// `verify` went by the snapshot that a start would begin from, and `repair` by most of the files: one named ours, the other theirs,
+/// and what was put aside was called no loss.
+#[test]
+fn verify_and_repair_say_the_same_of_files_of_two_directories() {
+    let (one, other) = (directory(), directory());
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let kept = ["snapshot-0000000002.snap", "journal-0000000003.seg", "journal-0000000004.seg"];
+    for path in files(one.path(), "").iter().filter(|path| !kept.contains(&&*name(path))) {
+        fs::remove_file(path).unwrap();
+    }
+    for path in files(other.path(), "").iter().filter(|path| !kept.contains(&&*name(path))) {
+        fs::copy(path, one.path().join(name(path))).unwrap();
+    }
+    let foreign_by_verify: BTreeSet<_> = heartbeat::verify(one.path(), NOON)
+        .unwrap()
+        .complaints()
+        .filter_map(|complaint| match complaint {
+            OpenError::Chain(ChainError::Foreign { file, .. }) => Some(name(file)),
+            _ => None,
+        })
+        .collect();
+    let dry = repair(one.path(), None, NOON).unwrap();
+    let is_foreign = |mend: &&Mend| matches!(mend.work, Work::PutAside(Why::Foreign(_)));
+    let foreign_by_repair: BTreeSet<_> =
+        dry.mends.iter().filter(is_foreign).map(|mend| name(&mend.path)).collect();
+    assert_eq!(foreign_by_verify, kept.map(str::to_owned).into());
+    assert_eq!(foreign_by_repair, foreign_by_verify);
+    assert_eq!(dry.loss().foreign, 3);
+    assert!(dry.mends.iter().filter(is_foreign).all(|mend| !mend.loss.is_nothing()));
+    assert!(dry.loss().to_string().contains("all in 3 files of another directory"), "{}", dry.loss());
+    let refusal = open(one.path(), NOON).err().unwrap().to_string();
+    assert!(kept.iter().any(|kept| refusal.contains(kept)), "{refusal}");
 }
 
 #[test]

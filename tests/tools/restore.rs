@@ -168,6 +168,85 @@ fn restore_takes_an_empty_folder_and_no_other() {
     assert!(contents(folder.path()) == before);
 }
 
+/// The folder beside the target used to be emptied, whatever it was and wherever a link of that name led.
+#[test]
+fn restore_empties_only_what_a_restore_has_left() {
+    let base = directory();
+    let snapshot = files(base.path(), ".snap")[0].clone();
+    let theirs: [&[&str]; 4] = [
+        &["notes.txt"],
+        &[".hidden"],
+        &["journal-0000000001.seg", "journal-0000000002.seg"],
+        &["journal-0000000002.seg", "snapshot-0000000001.snap", "snapshot-0000000002.snap.tmp"],
+    ];
+    for names in theirs {
+        for is_link in [false, true] {
+            let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let (to, stage) = (folder.path().join("new"), folder.path().join(".new.restoring"));
+            for name in names {
+                fs::write(elsewhere.path().join(name), "theirs").unwrap();
+            }
+            let before = contents(elsewhere.path());
+            if is_link {
+                std::os::unix::fs::symlink(elsewhere.path(), &stage).unwrap();
+            } else {
+                fs::create_dir(&stage).unwrap();
+                for path in files(elsewhere.path(), "") {
+                    fs::copy(&path, stage.join(path.file_name().unwrap())).unwrap();
+                }
+            }
+            let error = restore(&snapshot, &to).unwrap_err().to_string();
+            assert!(error.contains(stage.to_str().unwrap()), "{error}");
+            let left = contents(&stage).into_iter().map(|(_, bytes)| bytes);
+            assert!(left.eq(before.iter().map(|(_, bytes)| bytes.clone())), "{names:?}");
+            assert!(!to.exists());
+
+            let inside = folder.path().join("inside");
+            fs::create_dir(&inside).unwrap();
+            fs::rename(&stage, inside.join(".restoring")).unwrap();
+            restore(&snapshot, &inside).unwrap_err();
+            assert!(contents(elsewhere.path()) == before);
+        }
+    }
+    // A link to what a restore may have left is a link all the same.
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(elsewhere.path().join("journal-0000000002.seg"), "theirs").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(".new.restoring")).unwrap();
+    restore(&snapshot, &folder.path().join("new")).unwrap_err();
+    assert_eq!(contents(elsewhere.path()).len(), 1);
+}
+
+/// As it stands in the README, word for word: a copy that is not whole must not cost the one that was.
+#[test]
+fn the_line_for_cron_keeps_the_last_good_backup() {
+    let readme = include_str!("../../README.md").replace('\n', " ");
+    let line = readme.split('`').find(|code| code.starts_with("cp \"$(ls snapshots/")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("snapshots");
+    let base = directory();
+    fs::create_dir(&data).unwrap();
+    let programs = Path::new(process::BINARY).parent().unwrap().to_str().unwrap();
+    let run_line = || {
+        let mut shell = Command::new("sh");
+        let path = format!("{programs}:/usr/bin:/bin");
+        shell.args(["-c", line]).current_dir(folder.path()).env("PATH", path).output().unwrap().status.code()
+    };
+    let (snapshot, backup) = (data.join("snapshot-0000000001.snap"), folder.path().join("backup.snap"));
+    fs::copy(&files(base.path(), ".snap")[0], &snapshot).unwrap();
+    assert_eq!(run_line(), Some(0), "{line}");
+    let good = fs::read(&backup).unwrap();
+    assert!(good == fs::read(&snapshot).unwrap());
+
+    fs::copy(&snapshot, data.join("snapshot-0000000002.snap")).unwrap();
+    flip(&data.join("snapshot-0000000002.snap"), 90);
+    assert_eq!(run_line(), Some(65), "{line}");
+    assert!(fs::read(&backup).unwrap() == good);
+
+    fs::copy(&files(base.path(), ".snap")[1], data.join("snapshot-0000000003.snap")).unwrap();
+    assert_eq!(run_line(), Some(0), "{line}");
+    assert!(fs::read(&backup).unwrap() == fs::read(&files(base.path(), ".snap")[1]).unwrap());
+}
+
 #[test]
 fn restore_leaves_nothing_if_it_fails() {
     let (base, folder) = (directory(), tempfile::tempdir().unwrap());

@@ -18,8 +18,8 @@ fn a_writer_dropped_early_leaves_nothing() {
 fn a_full_disk_ends_a_writer() {
     let (folder, directory) = open_directory();
     let temporary = folder.path().join("snapshot-0000000003.snap.tmp");
-    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
     let mut writer = Writer::create(&directory, HEADER).unwrap();
+    writer.replace_file(fs::File::options().write(true).open("/dev/full").unwrap());
     let two_pieces = copied(&[(1, 0, (0..300_000).map(|session| lapsed(session, 1)).collect())]);
 
     let full = writer.write_shard(0, &two_pieces).unwrap_err();
