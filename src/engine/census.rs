@@ -43,7 +43,7 @@ impl Engine {
     ///
     /// Holds the shard's shared guard for some 20 ns a user.
     pub fn online_in(&self, shard: usize, at: UnixSeconds, into: &mut Vec<UserId>) {
-        self.roster.look(shard, |user, known| {
+        self.roster.look_at_timelines(shard, |user, known| {
             if is_online_at(known, at) {
                 into.push(user);
             }
@@ -53,7 +53,7 @@ impl Engine {
     /// How many in `shard` were online in second `at`, which has begun.
     pub fn count_online_in(&self, shard: usize, at: UnixSeconds) -> u64 {
         let mut online = 0;
-        self.roster.look(shard, |_, known| online += u64::from(is_online_at(known, at)));
+        self.roster.look_at_timelines(shard, |_, known| online += u64::from(is_online_at(known, at)));
         online
     }
 
@@ -70,19 +70,17 @@ impl Engine {
 
     /// Adds the sessions in `shard` to a curve.
     pub fn add_concurrency(&self, shard: usize, concurrency: &mut Concurrency) {
-        self.roster.look(shard, |_, known| {
-            let Range { start, end } = concurrency.range;
-            let live = known.live.load();
-            if let Some(live) = live {
+        self.roster.look_at_timelines(shard, |_, known| {
+            if let Some(live) = known.live.load() {
                 concurrency.add(live.online_at, live.deadline);
             }
-            // No two overlap, so those before one that covers the beginning are over by then.
-            if live.is_some_and(|live| live.online_at <= start) {
-                return;
+            let mut closed = known.closed.sessions();
+            if closed.len() > FEW {
+                let Range { start, end } = concurrency.range;
+                closed = &closed[closed.partition_point(|closed| closed.offline_at() <= start)..];
+                closed = &closed[..closed.partition_point(|closed| closed.online_at() < end)];
             }
-            let closed = known.closed.sessions();
-            let over = closed.partition_point(|closed| closed.offline_at() <= start);
-            for closed in closed[over..].iter().take_while(|closed| closed.online_at() < end) {
+            for closed in closed {
                 concurrency.add(closed.online_at(), closed.offline_at());
             }
         });
@@ -99,11 +97,15 @@ fn is_online_at(known: &User, at: UnixSeconds) -> bool {
     known.closed.around(at).0.is_some_and(|closed: Closed| at < closed.offline_at())
 }
 
+/// So many sessions of a user are added without a look at which of them touch the range. A processor that guesses wrong where they begin
+/// stands still until the user's sessions have come from memory, instead of fetching the next ones' meanwhile.
+const FEW: usize = 16;
+
 /// How many were online in each second of a range; made by adding sessions.
 #[derive(Debug)]
 pub struct Concurrency {
     range: Range<UnixSeconds>,
-    /// Of each second against the one before it.
+    /// Of each second against the one before it, and of the one after the range.
     differences: Vec<i32>,
 }
 
@@ -111,19 +113,16 @@ impl Concurrency {
     /// Of nobody yet. Takes 4 bytes a second of the range, whose end must not be in the future.
     pub fn of(range: Range<UnixSeconds>) -> Self {
         let seconds = range.end.since(range.start) as usize;
-        Self { range, differences: vec![0; seconds] }
+        Self { range, differences: vec![0; seconds + 1] }
     }
 
     #[inline]
     fn add(&mut self, online_at: UnixSeconds, offline_at: UnixSeconds) {
-        let begin = online_at.max(self.range.start);
-        if begin >= offline_at.min(self.range.end) {
-            return;
-        }
-        self.differences[begin.since(self.range.start) as usize] += 1;
-        if let Some(end) = self.differences.get_mut(offline_at.since(self.range.start) as usize) {
-            *end -= 1;
-        }
+        // Outside the range it begins and ends in the same second, and changes nothing.
+        let [begin, end] = [online_at, offline_at]
+            .map(|at| at.clamp(self.range.start, self.range.end).since(self.range.start) as usize);
+        self.differences[begin] += 1;
+        self.differences[end] -= 1;
     }
 
     /// The curve, in steps of so many seconds, at least 1; the last may be shorter.
@@ -131,7 +130,8 @@ impl Concurrency {
         let mut peak = Peak { online: 0, at: self.range.start };
         let (mut online, mut second) = (0_i64, self.range.start);
         let mut points = Vec::new();
-        for differences in self.differences.chunks(step.max(1) as usize) {
+        let (_after, within) = self.differences.split_last().unwrap_or((&0, &[]));
+        for differences in within.chunks(step.max(1) as usize) {
             let (t, mut min, mut max, mut sum) = (second, i64::MAX, 0, 0);
             for &difference in differences {
                 online += i64::from(difference);
