@@ -181,8 +181,11 @@ impl Life {
         let moment = self.recorder.moment("when it is killed");
         let left = folder();
         moment.lay_out(left.path(), Luck::Everything, &mut Dice(0));
-        let book = Arc::new(Mutex::new(self.recorder.book.lock().unwrap().clone()));
-        let recorder = Arc::new(Recorder::new(left.path(), self.settings.promise(), book));
+        let mut book = self.recorder.book.lock().unwrap().clone();
+        // The syncer goes on until the engine is dropped: what it has put on the disk since the moment is not in the files of that.
+        book.promised = book.promised.min(moment.promised);
+        let recorder =
+            Arc::new(Recorder::new(left.path(), self.settings.promise(), Arc::new(Mutex::new(book))));
         recorder.goes_on_from(&moment, self.recorder.moments());
         self.watching = watch(left.path(), recorder.clone());
         self.engine = None;
