@@ -160,6 +160,21 @@ fn stats_are_of_what_lies_in_the_range_and_has_passed() {
     assert_eq!(of(100, 200), unseen, "what has not passed");
 }
 
+/// A session of no length is kept and not shown: what it is before has begun with the next one.
+#[test]
+fn stats_may_end_before_the_user_was_first_seen() {
+    let service = Service::start();
+    service.call("PUT", "/heal/7");
+    service.call("DELETE", "/heal/7");
+    service.clock.advance(10);
+    service.call("PUT", "/heal/7");
+    service.clock.advance(3);
+    for (from, to) in [(NOON - 50, NOON - 40), (NOON - 50, NOON), (NOON, NOON + 10)] {
+        let stats = get(&mut service.connect(), &format!("/v1/users/7/stats?from={from}&to={to}"));
+        assert_eq!((&stats["sessions"], &stats["observed_seconds"]), (&json!(0), &json!(0)), "{from} to {to}");
+    }
+}
+
 /// A session that is continued over our absence is one session, and the absence was not observed.
 #[test]
 fn an_outage_of_ours_is_told_and_is_no_observed_time() {
@@ -547,7 +562,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    #[ignore = "the long form"]
+    #[ignore = "long: more timelines, and longer ones"]
     fn history_and_stats_are_what_brute_force_makes_of_an_export_at_length(
         steps in prop::collection::vec((step(), USERS), 1..120),
         ranges in prop::collection::vec((0..400_u32, 1..200_u32), 4),

@@ -174,6 +174,9 @@ impl View<'_> {
     fn stats(&self, range: Range<UnixSeconds>, outages: &[Range<UnixSeconds>]) -> UserStats {
         let Some(first) = self.at(0..self.len()).next() else { return UserStats::default() };
         let observed = range.start.max(first.online_at)..range.end.min(self.now);
+        if observed.is_empty() {
+            return UserStats::default();
+        }
         let mut stats =
             UserStats { observed_seconds: seconds_up(&observed, outages), ..UserStats::default() };
         let begin = self.bisect(|session| session.offline_at <= observed.start);
