@@ -171,7 +171,11 @@ fn stats_may_end_before_the_user_was_first_seen() {
     service.clock.advance(3);
     for (from, to) in [(NOON - 50, NOON - 40), (NOON - 50, NOON), (NOON, NOON + 10)] {
         let stats = get(&mut service.connect(), &format!("/v1/users/7/stats?from={from}&to={to}"));
-        assert_eq!((&stats["sessions"], &stats["observed_seconds"]), (&json!(0), &json!(0)), "{from} to {to}");
+        assert_eq!(
+            (&stats["sessions"], &stats["observed_seconds"]),
+            (&json!(0), &json!(0)),
+            "{from} to {to}"
+        );
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use common::folder::{Site, files, heal};
 use common::{ANA, BO, NOON, ttl};
 use heartbeat::{
-    ChainError, Engine, OpenError, Refusal, SnapshotPlan, Snapshotter, UnixSeconds, UserId, WriteError,
-    verify,
+    ChainError, Engine, OpenError, Refusal, SnapshotError, SnapshotPlan, Snapshotter, UnixSeconds, UserId,
+    WriteError, verify,
 };
 
 fn user(id: i64) -> UserId {
@@ -162,7 +162,8 @@ fn a_directory_that_is_moved_while_in_use_takes_no_writes_and_touches_no_other()
     }
     assert_eq!(first.heal(ANA), Err(WriteError::Journal(Refusal::Displaced)));
     let theirs = files(&path);
-    assert!(first.snapshot().is_err());
+    let refused = first.snapshot();
+    assert!(matches!(refused, Err(SnapshotError::Journal(Refusal::Displaced))), "{refused:?}");
     assert_eq!(files(&path), theirs);
     drop((first, second));
 

@@ -70,10 +70,10 @@ impl Service<Request<Incoming>> for Dispatch {
                 answer = Some(response);
             }
         }
-        if let (Some(grant), Some(response)) = (grant, &mut answer) {
-            grant.write(response.headers_mut());
-        }
         if let Some(response) = &mut answer {
+            if let Some(grant) = grant {
+                grant.write(response.headers_mut());
+            }
             self.worker.part(response);
         }
         Answer::Now(answer)

@@ -6,8 +6,10 @@
 //! `tests/openapi.rs` holds each declaration against the running service: paths, methods, parameters, statuses, and every member of
 //! every answer.
 
-// The functions exist for what stands above them, and the types for their shapes.
-#![allow(dead_code)]
+#![allow(
+    dead_code,
+    reason = "the functions exist for what stands above them, and the types for their shapes"
+)]
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};

@@ -43,6 +43,7 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub(super) const LINE_MAX: usize = 1_024;
 /// So many rejected lines are told one by one.
 const ERRORS_MAX: usize = 10;
+
 /// Everybody's sessions. A live one has its deadline as `offline_at`.
 pub(super) async fn export(common: Common, State(shared): State<Shared>) -> Result<Response, Error> {
     let export = Export {

@@ -61,11 +61,11 @@ impl Journal {
         self.state.check().err().or_else(full)
     }
 
-    /// A snapshot begins, until [`end_snapshot`](Self::end_snapshot): seals the segment in service and gives the number of the next one: every slot that is in an earlier one was reserved by
-    /// a writer that then held the guard of its shard, or holds it still.
+    /// A snapshot begins, until [`end_snapshot`](Self::end_snapshot): seals the segment in service and gives the number of the next
+    /// one. Every slot that is in an earlier one was reserved by a writer that then held the guard of its shard, or holds it still.
     ///
     /// # Errors
-    /// [`Refusal::NoRoom`] if the next one is not ready within `patience`.
+    /// [`Refusal::NoRoom`] if the next one is not ready within `patience`, [`Refusal::Displaced`].
     pub fn rotate(&self, patience: Duration) -> Result<u64, Refusal> {
         let deadline = Instant::now() + patience;
         loop {
@@ -76,8 +76,13 @@ impl Journal {
                 self.state.move_on(&current, Purpose::Snapshot)?;
                 let current = self.state.current.load();
                 // A snapshot that begins with one that somebody has removed is none that a start takes.
-                if current.is_in_place(&self.state.plan.directory) {
+                let directory = &self.state.plan.directory;
+                if current.is_in_place(directory) {
                     return Ok(current.number);
+                }
+                // Where the directory is not in its place, no segment is.
+                if directory.check_place().is_err() {
+                    return Err(Refusal::Displaced);
                 }
                 continue;
             }

@@ -1,5 +1,5 @@
 //! What several tests need: an engine on a clock that stands still, and a short way to write a session down.
-#![allow(dead_code)] // each test binary uses its own part of it
+#![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub mod call;
 pub mod folder;

@@ -71,7 +71,21 @@ struct Failing {
     recorder: Recorder,
 }
 
+/// Of a folder in which nothing is promised by itself.
+fn recorder_of(folder: &tempfile::TempDir) -> Recorder {
+    Recorder::new(folder.path(), Promise::Nothing, Arc::new(Mutex::new(Book::new(7, 0))))
+}
+
 impl Failing {
+    fn with(recorder: Recorder) -> Arc<Self> {
+        Arc::new(Self {
+            case: Mutex::default(),
+            counts: Mutex::default(),
+            failed: AtomicUsize::new(0),
+            recorder,
+        })
+    }
+
     fn lift(&self) {
         *self.case.lock().unwrap() = None;
     }
@@ -269,15 +283,10 @@ impl Story {
 fn tell(case: Option<Case>, durability: Durability) -> Result<BTreeMap<Call, usize>, String> {
     let settings = Settings { durability, sync_interval: Duration::from_millis(2), ttl: 7, grace: 0 };
     let folder = folder();
-    let book = Arc::new(Mutex::new(Book::new(7, 0)));
-    let recorder = Recorder::new(folder.path(), Promise::Nothing, book);
+    let recorder = recorder_of(&folder);
     recorder.take_one_in(u64::MAX);
-    let failing = Arc::new(Failing {
-        case: Mutex::new(case),
-        counts: Mutex::default(),
-        failed: AtomicUsize::new(0),
-        recorder,
-    });
+    let failing = Failing::with(recorder);
+    *failing.case.lock().unwrap() = case;
     let watching = watch(folder.path(), failing.clone());
     let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
     let mut story = Story { settings, folder, clock, failing, engine: None, known: BTreeMap::new() };
@@ -350,13 +359,7 @@ fn a_sync_that_failed_is_never_believed_again() {
     let settings =
         Settings { durability: Durability::Always, sync_interval: Duration::from_secs(60), ttl: 7, grace: 0 };
     let folder = folder();
-    let book = Arc::new(Mutex::new(Book::new(7, 0)));
-    let failing = Arc::new(Failing {
-        case: Mutex::default(),
-        counts: Mutex::default(),
-        failed: AtomicUsize::new(0),
-        recorder: Recorder::new(folder.path(), Promise::Nothing, book),
-    });
+    let failing = Failing::with(recorder_of(&folder));
     let _watching = watch(folder.path(), failing.clone());
     let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
     let engine = settings.open(folder.path(), clock, None).unwrap();
@@ -410,13 +413,7 @@ fn the_older_generation_is_given_up_for_room_only() {
             grace: 0,
         };
         let folder = folder();
-        let book = Arc::new(Mutex::new(Book::new(7, 0)));
-        let failing = Arc::new(Failing {
-            case: Mutex::default(),
-            counts: Mutex::default(),
-            failed: AtomicUsize::new(0),
-            recorder: Recorder::new(folder.path(), Promise::Nothing, book),
-        });
+        let failing = Failing::with(recorder_of(&folder));
         let _watching = watch(folder.path(), failing.clone());
         let clock = Arc::new(ManualClock::at(UnixSeconds::new(NOON)));
         let engine = settings.open(folder.path(), clock, None).unwrap();

@@ -60,7 +60,6 @@ export const clock = format({ hour: '2-digit', minute: '2-digit', second: '2-dig
 export const minute = format({ hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
 /** Of a row of days that ends today. */
 export const weekday = format({ weekday: 'short', day: 'numeric', month: 'short' });
-const date = format({ day: 'numeric', month: 'short' });
 const year = format({ year: 'numeric' });
 const withYear = name => second => (year(second) === year(now()) ? name(second) : `${name(second)} ${year(second)}`);
 /** With the year unless it is this one. */
@@ -69,7 +68,8 @@ export const day = withYear(weekday);
 /** With the day unless it is today. */
 export const moment = (second, now) => (day(second) === day(now) ? clock(second) : `${day(second)}, ${clock(second)}`);
 export const dayAndClock = second => `${day(second)}, ${clock(second)}`;
-export const dateAndClock = second => `${withYear(date)(second)}, ${clock(second)}`;
+const date = withYear(format({ day: 'numeric', month: 'short' }));
+export const dateAndClock = second => `${date(second)}, ${clock(second)}`;
 
 /** What an `<input type="datetime-local">` holds. */
 export function toInput(second) {
