@@ -41,27 +41,26 @@ pub struct Soak<'a> {
     pub warnings: u64,
 }
 
-impl Soak<'_> {
-    fn start(&self) -> Service {
-        let Times { ttl, retain, retain_sessions, snapshot_interval, .. } = self.plan.times;
-        let folder = self.folder.to_str().unwrap();
-        let arguments = [
-            ("--data-dir", folder.to_owned()),
-            ("--ttl", format!("{ttl}s")),
-            ("--retain", format!("{retain}s")),
-            ("--retain-sessions", retain_sessions.to_string()),
-            ("--snapshot-interval", format!("{snapshot_interval}s")),
-            ("--segment-bytes", format!("{}KiB", self.segment_bytes >> 10)),
-            ("--threads", "2".to_owned()),
-        ];
-        let arguments: Vec<_> = arguments.iter().flat_map(|(flag, value)| [*flag, value.as_str()]).collect();
-        Service::start(&arguments, |_| {})
-    }
+/// A service that has everything on which a long life depends often.
+pub fn start(folder: &Path, times: Times, segment_bytes: u64) -> Service {
+    let arguments = [
+        ("--data-dir", folder.to_str().unwrap().to_owned()),
+        ("--ttl", format!("{}s", times.ttl)),
+        ("--retain", format!("{}s", times.retain)),
+        ("--retain-sessions", times.retain_sessions.to_string()),
+        ("--snapshot-interval", format!("{}s", times.snapshot_interval)),
+        ("--segment-bytes", format!("{}KiB", segment_bytes >> 10)),
+        ("--threads", "2".to_owned()),
+    ];
+    let arguments: Vec<_> = arguments.iter().flat_map(|(flag, value)| [*flag, value.as_str()]).collect();
+    Service::start(&arguments, |_| {})
+}
 
+impl Soak<'_> {
     /// Starts, and checks what is there, before anybody comes.
     fn started(&mut self) -> (Service, SocketAddr) {
         let second = now();
-        let mut service = self.start();
+        let mut service = start(self.folder, self.plan.times, self.segment_bytes);
         let address = service.listening();
         self.outages.extend(sample::outage(address));
         for client in &self.clients {

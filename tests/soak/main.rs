@@ -36,7 +36,6 @@ use serde_json::Value;
 use driver::now;
 use driver::random::Random;
 use lives::Soak;
-use process::Service;
 use traffic::{CLIENTS, Client, PERIOD, Pace, Traffic};
 
 #[test]
@@ -97,17 +96,36 @@ struct Plan {
     sample_every: Duration,
 }
 
-/// A fifth less than the peak, and no more than this: the load of a test is bounded.
-const CALLS_MAX: u64 = 40_000;
+/// The load of a test is bounded.
+const CALLS_MIN: u64 = 200;
+const CALLS_MAX: u64 = 80_000;
+
+struct Load {
+    /// Calls a second.
+    rate: u64,
+    /// Users at a time.
+    window: u64,
+    segment_bytes: u64,
+}
+
+impl Load {
+    fn of(rate: u64) -> Self {
+        // Everybody is healed about twice a second, half of the time by a gateway; a heal in a second that had one writes nothing.
+        let window = rate.next_multiple_of(CLIENTS * PERIOD).max(512);
+        // A rotation about every second.
+        let segment_bytes = (window * 24 * 7 / 8).next_multiple_of(4 << 10).max(16 << 10);
+        Self { rate, window, segment_bytes }
+    }
+}
 
 fn soak(plan: &Plan) {
     let seed = u64::from(now());
-    let rate = (peak(plan.times) * 4 / 5).clamp(200, CALLS_MAX);
-    // Everybody is healed about twice a second, half of the time by a gateway; a heal in a second that had one writes nothing.
-    let window = rate.next_multiple_of(CLIENTS * PERIOD).max(512);
-    // A rotation about every second.
-    let segment_bytes = (window * 24 * 7 / 8).next_multiple_of(4 << 10).max(16 << 10);
-    println!("seed {seed:#x}, {rate} calls/s, {window} users at a time, segments of {segment_bytes} bytes");
+    // With as many users as there may be: what they cost in memory that is far away is in the peak.
+    let peak = peak(plan.times, &Load::of(CALLS_MAX));
+    let Load { rate, window, segment_bytes } = Load::of((peak * 4 / 5).clamp(CALLS_MIN, CALLS_MAX));
+    println!(
+        "seed {seed:#x}, {rate} calls/s of {peak}, {window} users at a time, segments of {segment_bytes} bytes"
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let traffic = Traffic::new(plan.times, window / CLIENTS);
@@ -159,12 +177,13 @@ fn soak(plan: &Plan) {
     assert!(soak.judged > 0, "no user could be judged after a kill");
 }
 
-/// Calls a second in a closed loop, of everything that the clients do.
-fn peak(times: Times) -> u64 {
-    let mut service = Service::start(&["--ttl", &format!("{}s", times.ttl)], |_| {});
+/// Calls a second in a closed loop, of everything that the clients do, by a service like the one that will live.
+fn peak(times: Times, load: &Load) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = lives::start(folder.path(), times, load.segment_bytes);
     let address = service.listening();
     service.stop_reading_log();
-    let traffic = Traffic::new(times, 1_024);
+    let traffic = Traffic::new(times, load.window / CLIENTS);
     let (forgets, ending) = (AtomicBool::new(true), AtomicBool::new(false));
     let pace = Pace { address, interval: None, forgets: &forgets, ending: &ending };
     thread::scope(|scope| {
@@ -173,9 +192,10 @@ fn peak(times: Times) -> u64 {
             scope.spawn(move || Client::new(index, 1).drive(traffic, pace, &[]));
         }
         let calls = || traffic.calls.load(Ordering::Relaxed);
-        pass(Duration::from_secs(1));
+        // Until most of them are online.
+        pass(Duration::from_secs(3));
         let (start, before) = (instant(), calls());
-        pass(Duration::from_secs(2));
+        pass(Duration::from_secs(3));
         let (elapsed, calls) = (start.elapsed(), calls() - before);
         ending.store(true, Ordering::Relaxed);
         calls * 1_000 / u64::try_from(elapsed.as_millis()).unwrap()
