@@ -43,8 +43,7 @@ impl SmallDisk {
 
     /// The tmpfs, as it is seen from outside.
     fn filler(&self) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.0.holder()));
-        root.join(self.0.folder().strip_prefix("/").unwrap()).join("filler")
+        self.0.seen_from_outside().join("filler")
     }
 
     fn fill(&self) {

@@ -254,7 +254,7 @@ impl Directory {
 
     /// Puts a file of this directory aside, under its name or, if that is taken there, the name with `.2`, `.3` … after it.
     /// Gives where it is now.
-    pub fn move_to_quarantine(&self, path: &Path) -> Result<PathBuf, FileError> {
+    fn move_to_quarantine(&self, path: &Path) -> Result<PathBuf, FileError> {
         self.check_place()?;
         let quarantine = self.path.join(QUARANTINE);
         create_folder(&quarantine)?;

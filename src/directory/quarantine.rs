@@ -86,14 +86,18 @@ impl<'a> Quarantine<'a> {
         Ok(aside)
     }
 
-    /// Puts a file of the directory aside; where it is now.
+    /// Puts a file of the directory aside: moved, or copied and removed if the place is elsewhere. Where it is now.
     pub fn put_aside<E: From<FileError>>(
         &self,
         path: &Path,
         mut between: impl FnMut() -> Result<(), E>,
     ) -> Result<PathBuf, E> {
         if !self.is_elsewhere {
-            return Ok(self.directory.move_to_quarantine(path)?);
+            match self.directory.move_to_quarantine(path) {
+                // A disk of its own is mounted there.
+                Err(error) if error.source.kind() == io::ErrorKind::CrossesDevices => {}
+                moved => return Ok(moved?),
+            }
         }
         let aside = self.keep_copy(path, &mut between)?;
         between()?;

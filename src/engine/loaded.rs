@@ -15,7 +15,7 @@ use super::rules_then::{rule_changes, rules_of};
 use super::threads::on_threads;
 use super::timeline::Timeline;
 use crate::damage::ReadError;
-use crate::directory::{Contents, Directory, DirectoryId, FileError};
+use crate::directory::{Contents, Directory, DirectoryId, FileError, Quarantine};
 use crate::journal::SegmentFile;
 use crate::snapshot::Snapshot;
 use crate::sync::Ordering;
@@ -144,7 +144,8 @@ impl Loaded {
     /// Reading has finished: now files may be moved and removed.
     pub fn settle_files(&mut self, directory: &Directory, contents: &Contents) -> Result<(), FileError> {
         for (path, _) in &mut self.recovery.quarantined {
-            match directory.move_to_quarantine(path) {
+            let quarantine = Quarantine::of(directory, None);
+            match quarantine.and_then(|quarantine| quarantine.put_aside(path, || Ok(()))) {
                 Ok(aside) => *path = aside,
                 // Where it lies changes nothing of what is known without it.
                 Err(error) => self.recovery.not_put_aside.push((path.clone(), Arc::new(error))),

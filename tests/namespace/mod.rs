@@ -1,7 +1,7 @@
 //! A file system of one's own, in a mount namespace that nobody else sees.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -38,9 +38,11 @@ impl Namespace {
         self.folder.path()
     }
 
-    /// Who holds it.
-    pub fn holder(&self) -> u32 {
-        self.holder.id()
+    /// The folder with what is mounted in it.
+    #[allow(dead_code, reason = "each test binary uses a part of this")]
+    pub fn seen_from_outside(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
+        root.join(self.folder().strip_prefix("/").unwrap())
     }
 
     /// A service whose data is in this folder.
@@ -56,7 +58,7 @@ impl Namespace {
     /// A program that sees it.
     pub fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &self.holder().to_string(), "--", program]);
+        command.args(["--mount", "--target", &self.holder.id().to_string(), "--", program]);
         command
     }
 }
