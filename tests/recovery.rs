@@ -330,11 +330,20 @@ fn where_nothing_can_be_put_aside_the_damaged_snapshot_stays_and_it_starts_all_t
             assert_eq!(recovery.quarantined.len(), 1);
             drop(engine);
         }
+        // It is no generation: what stood in for it stays until there are two others.
+        let there = || [1, 2, 3, 4, 5].map(|number| site.snapshot(number).exists());
         let (engine, _) = site.open();
-        assert_eq!([3, 4].map(|_| engine.snapshot().unwrap().number), [3, 4]);
+        assert_eq!(engine.snapshot().unwrap().number, 3);
+        assert_eq!(there(), [true, true, true, false, false], "{what}");
+        drop(engine);
+        flip(&site.snapshot(3), 80);
+        let (engine, recovery) = site.open();
+        assert_eq!((recovery.snapshot, recovery.users), (Some(1), 3), "{what}");
+        assert_eq!([4, 5].map(|_| engine.snapshot().unwrap().number), [4, 5]);
+        assert_eq!(there(), [false, false, false, true, true], "{what}");
         drop(engine);
         let (_engine, recovery) = site.open();
-        assert_eq!((recovery.snapshot, recovery.users), (Some(4), 3), "{what}");
+        assert_eq!((recovery.snapshot, recovery.users), (Some(5), 3), "{what}");
         assert!(recovery.quarantined.is_empty());
     }
 }

@@ -120,10 +120,14 @@ impl Loaded {
         recovery.stale_slots = replayed.stale;
         // The latest alive second, or a slot that was written after it.
         let alive = latest.second();
+        // Those after the one that could be read.
+        let numbers = contents.snapshots.iter().map(|snapshot| snapshot.number);
+        let damaged = numbers.filter(|&number| Some(number) > recovery.snapshot).collect();
         let last_snapshot = Snapshots {
             last: contents.snapshots.last().map_or(0, |snapshot| snapshot.number),
             forgotten: 0,
             first_segment: first,
+            damaged,
         };
         let forgotten = replayed.forgotten;
         Ok(Self {

@@ -92,6 +92,9 @@ pub(super) struct Snapshots {
     pub forgotten: u64,
     /// The segment from which the last one is replayed; 0 if there is none.
     pub first_segment: u64,
+    /// Those that the start found damaged, though their headers may be whole: if they could not be put aside, they are no
+    /// generation that could stand in for another.
+    pub damaged: Vec<u64>,
 }
 
 impl Engine {

@@ -25,7 +25,7 @@ use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::pace::Pace;
-use super::persist::Persistence;
+use super::persist::{Persistence, Snapshots};
 use super::roster::SHARDS;
 use super::timeline::Closed;
 use super::{Engine, Live};
@@ -94,7 +94,7 @@ impl Engine {
         let refusal = persistence.journal.refusal();
         let is_clean_only = refusal == Some(Refusal::SyncFailed);
         // Before anything is done: rotating takes a segment, and on a full disk there is no other.
-        self.make_room(persistence, snapshots.last)?;
+        self.make_room(persistence, &snapshots)?;
         let _under_way = UnderWay(&persistence.journal);
         let first_segment = persistence.journal.rotate(PATIENCE)?;
         let older = if planted(Planted::PrunedBeforeDurable) {
@@ -144,7 +144,7 @@ impl Engine {
             sessions: written.sessions,
             elapsed: start.elapsed(),
             longest_hold,
-            not_removed: prune(persistence, written.number, keeps).err().map(Arc::new),
+            not_removed: prune(persistence, written.number, keeps, &snapshots.damaged).err().map(Arc::new),
         };
         persistence.note_taken(engine_time, &taken);
         Ok(taken)
@@ -170,14 +170,14 @@ impl Engine {
 
     /// Sees to it that there is room for a snapshot: if there is none, by giving up the generation before the newest. Not where
     /// that would be too little: then nothing would be gained by it.
-    fn make_room(&self, persistence: &Persistence, last: u64) -> Result<(), FileError> {
+    fn make_room(&self, persistence: &Persistence, snapshots: &Snapshots) -> Result<(), FileError> {
         let bytes = self.snapshot_bytes_at_most();
         let free = || Ok::<_, FileError>(persistence.directory.room()?.0);
         if free()? < bytes
-            && let Some(newest) = newest_whole(persistence, last)?
+            && let Some(newest) = newest_whole(persistence, snapshots.last)?
             && free()? + given_back(persistence, newest)? >= bytes
         {
-            prune(persistence, newest, Keeps::NewestForRoom(bytes))?;
+            prune(persistence, newest, Keeps::NewestForRoom(bytes), &snapshots.damaged)?;
         }
         if free()? >= bytes {
             return Ok(());
@@ -271,18 +271,22 @@ fn older_than(persistence: &Persistence, first_segment: u64) -> Result<Vec<PathB
 struct Generation {
     path: PathBuf,
     number: u64,
-    /// `None` if it cannot be read.
+    /// `None` if it cannot be read, or is known to be damaged.
     first_segment: Option<u64>,
 }
 
 /// Our own snapshots up to number `newest`, oldest first. What somebody has put beside them, with a higher number or from another
 /// directory, is no generation of ours, and stays.
-fn generations(persistence: &Persistence, newest: u64) -> Result<Vec<Generation>, FileError> {
+fn generations(
+    persistence: &Persistence,
+    newest: u64,
+    damaged: &[u64],
+) -> Result<Vec<Generation>, FileError> {
     let contents = persistence.directory.list()?;
     let own = contents.snapshots.into_iter().filter(|file| file.number <= newest).filter_map(|file| {
         let first_segment = match Snapshot::header_of(&file.path) {
             Ok(header) if is_own(persistence, header.directory, header.number, file.number) => {
-                Some(header.first_segment)
+                Some(header.first_segment).filter(|_| !damaged.contains(&file.number))
             }
             Err(ReadError::Damaged(_)) => None,
             Ok(_) | Err(_) => return None,
@@ -298,7 +302,7 @@ fn is_own(persistence: &Persistence, directory: DirectoryId, number: u64, named:
 
 /// The newest of our snapshots if all of it can be read: only then may the one before be given up.
 fn newest_whole(persistence: &Persistence, last: u64) -> Result<Option<u64>, FileError> {
-    let newest = generations(persistence, last)?.pop();
+    let newest = generations(persistence, last, &[])?.pop();
     let newest =
         newest.filter(|newest| Snapshot::open(&newest.path).is_ok_and(|found| found.verify().is_ok()));
     Ok(newest.map(|newest| newest.number))
@@ -318,8 +322,8 @@ enum Keeps {
 ///
 /// # Errors
 /// The first file that cannot be removed; the others are, unless a generation that could not be removed needs them.
-fn prune(persistence: &Persistence, newest: u64, keeps: Keeps) -> Result<(), FileError> {
-    let generations = generations(persistence, newest)?;
+fn prune(persistence: &Persistence, newest: u64, keeps: Keeps, damaged: &[u64]) -> Result<(), FileError> {
+    let generations = generations(persistence, newest, damaged)?;
     let readable = || generations.iter().rev().filter(|generation| generation.first_segment.is_some());
     // It was written a moment ago, and without it nothing is certain.
     if readable().next().is_none_or(|found| found.number != newest) {
@@ -353,7 +357,7 @@ fn segments_before(persistence: &Persistence, first: u64) -> Result<Vec<PathBuf>
 
 /// Bytes that the disk gets back if only the generation `newest` is kept.
 fn given_back(persistence: &Persistence, newest: u64) -> Result<u64, FileError> {
-    let mut generations = generations(persistence, newest)?;
+    let mut generations = generations(persistence, newest, &[])?;
     let first = generations.pop().and_then(|newest| newest.first_segment).unwrap_or(0);
     let segments = segments_before(persistence, first)?;
     let dropped = generations.iter().map(|generation| &generation.path).chain(&segments);

@@ -204,14 +204,14 @@ fn four_operations_and_kills() {
 }
 
 /// Of the longest search one in so many scripts is tried, with a prime number so that all kinds of them come up;
-/// `EXHAUSTIVE_EVERY=1` tries them all, which takes half an hour in release.
+/// `EXHAUSTIVE_EVERY=1` tries them all, which takes a quarter of an hour in release.
 fn some_of(scripts: Vec<[Script; 2]>) -> Vec<[Script; 2]> {
     let every = std::env::var("EXHAUSTIVE_EVERY").ok().and_then(|every| every.parse().ok());
     scripts.into_iter().step_by(every.unwrap_or(23)).collect()
 }
 
 #[test]
-#[ignore = "long: three operations, and some of four; all of them with EXHAUSTIVE_EVERY=1, half an hour"]
+#[ignore = "long: three operations, and some of four; all of them with EXHAUSTIVE_EVERY=1, a quarter of an hour"]
 fn four_operations_and_power_losses() {
     search("power losses, three operations", &power_losses(), &shared_out(3, &[0]));
     search("power losses, four operations", &power_losses(), &some_of(shared_out(4, &[0, 1])));
