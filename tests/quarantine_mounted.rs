@@ -23,6 +23,9 @@ const TWO_DISKS: &str = r#"mount -t tmpfs none "$0" && mkdir -p "$0/data/quarant
 const ONE_DISK: &str = r#"mount -t tmpfs none "$0" && mkdir -p "$0/data/quarantine" "$0/elsewhere" &&
     mount --bind "$0/elsewhere" "$0/data/quarantine" && echo mounted && cat"#;
 
+const READ_ONLY: &str = r#"mount -t tmpfs none "$0" && mkdir -p "$0/data/quarantine" &&
+    mount -t tmpfs -o ro none "$0/data/quarantine" && echo mounted && cat"#;
+
 const SETTINGS: [&str; 6] = ["--ttl", "1h", "--snapshot-interval", "1day", "--segment-bytes", "16KiB"];
 
 /// A byte of a session.
@@ -32,6 +35,14 @@ fn damage(snapshot: &Path) -> Vec<u8> {
     file.read_exact_at(&mut byte, 80).unwrap();
     file.write_all_at(&[byte[0] ^ 0x41], 80).unwrap();
     fs::read(snapshot).unwrap()
+}
+
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let mut contents: Vec<_> =
+        files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect();
+    contents.sort();
+    contents
 }
 
 /// Users 1 and 2, each with a snapshot, and user 3.
@@ -64,8 +75,35 @@ fn a_start_puts_a_damaged_snapshot_aside(#[values(TWO_DISKS, ONE_DISK)] mounts: 
     let damaged = damage(&snapshot);
 
     assert_eq!(online(&disk, &data), [1, 2, 3]);
-    assert!(!fs::read(&snapshot).is_ok_and(|bytes| bytes == damaged), "it is still there");
-    assert_eq!(fs::read(seen.join("quarantine/snapshot-0000000002.snap")).unwrap(), damaged);
+    // Its number is not given again.
+    assert!(!snapshot.exists());
+    assert_eq!(contents(&seen.join("quarantine")), [("snapshot-0000000002.snap".to_owned(), damaged)]);
+}
+
+/// Two generations are kept all the same, beside the damaged one.
+#[test]
+fn where_it_takes_nothing_the_damaged_snapshot_stays_and_so_does_what_stands_in() {
+    let disk = Namespace::new(READ_ONLY);
+    let data = disk.folder().join("data");
+    heal_three(&disk, &data);
+    let seen = disk.seen_from_outside().join("data");
+    let snapshot = |number| seen.join(format!("snapshot-{number:010}.snap"));
+    let damaged = damage(&snapshot(2));
+
+    let mut service = disk.start(&data, &SETTINGS);
+    let told = service.logged(
+        "a damaged snapshot cannot be put aside and stays; the one before and the journal say the same",
+    );
+    assert!(told["fields"]["error"].as_str().unwrap().contains("Read-only file system"), "{told}");
+    // The start takes one.
+    while !snapshot(3).exists() {
+        std::thread::yield_now();
+    }
+    service.kill();
+    assert_eq!(fs::read(snapshot(2)).unwrap(), damaged);
+
+    damage(&snapshot(3));
+    assert_eq!(online(&disk, &data), [1, 2, 3]);
 }
 
 #[rstest]
@@ -80,7 +118,8 @@ fn repair_puts_both_damaged_snapshots_aside(#[values(TWO_DISKS, ONE_DISK)] mount
     let repaired = disk.inside(process::BINARY).args(["repair", "--apply"]).arg(&data).output().unwrap();
     let said = String::from_utf8_lossy(&repaired.stdout);
     assert_eq!(repaired.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&repaired.stderr));
-    let aside = names.map(|name| fs::read(seen.join("quarantine").join(name)).unwrap());
-    assert!(aside == damaged, "{said}");
+    assert!(names.iter().all(|name| !seen.join(name).exists()), "{said}");
+    let aside = contents(&seen.join("quarantine"));
+    assert!(aside == [0, 1].map(|index| (names[index].to_owned(), damaged[index].clone())), "{said}");
     assert!(online(&disk, &data).contains(&3), "{said}");
 }

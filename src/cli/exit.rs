@@ -92,7 +92,12 @@ fn hint(error: &OpenError) -> String {
 
 fn repair_hint(error: &RepairError) -> &'static str {
     match error {
-        RepairError::File(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+        RepairError::File(error)
+            if matches!(
+                error.source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
             "; --quarantine names another place, on another disk, for what is copied"
         }
         _ => "",

@@ -4,9 +4,10 @@
 //! there is complete; one that is there already with the same bytes will do, so a repair that was killed and is run again
 //! does not fill the disk with copies.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::name::TEMPORARY;
 use super::{
@@ -16,6 +17,10 @@ use crate::calls;
 
 /// Bytes copied and compared at a time.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// How long whoever puts something aside waits for another process that does, and for how long between two looks.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
+const ONCE_MORE: Duration = Duration::from_millis(10);
 
 /// The folder; made when the first file comes into it.
 #[derive(Debug)]
@@ -39,6 +44,7 @@ impl<'a> Quarantine<'a> {
         // A link in the data directory may lead anywhere; the one who names another place knows where it leads.
         let found = if place.is_some() { fs::metadata(&folder) } else { fs::symlink_metadata(&folder) };
         match found {
+            Ok(found) if found.is_symlink() => return refused("it is a link, and those are not followed"),
             Ok(found) if !found.is_dir() => return refused("it is no folder"),
             Ok(found) if identity(&found) == directory.identity => {
                 return refused("it is the data directory");
@@ -68,16 +74,21 @@ impl<'a> Quarantine<'a> {
         let _turn = self.turn()?;
         let name = path.file_name().unwrap_or(path.as_os_str());
         if let Some(there) = self.same(path, name)? {
+            // Whoever made it may have been killed before it was on disk.
+            calls::sync_file(&open(&there)?).map_err(FileError::while_doing("sync", &there))?;
+            sync_folder(&self.folder)?;
             return Ok(there);
         }
         let mut temporary = name.to_owned();
         temporary.push(TEMPORARY);
         let temporary = self.folder.join(temporary);
-        super::remove_file(&temporary)?;
-        copy(path, &temporary)?;
-        if !is_same(path, &temporary)? {
-            let differs = io::Error::new(io::ErrorKind::InvalidData, "it reads back differently");
-            return Err(FileError::while_doing("copy", path)(differs).into());
+        if is_taken(&temporary)? {
+            super::remove_file(&temporary)?;
+        }
+        if let Err(error) = copy(path, &temporary) {
+            // On a full disk half a copy only takes the room. If this fails, the next repair overwrites it.
+            let _ = calls::remove(&temporary);
+            return Err(error.into());
         }
         before_name()?;
         let aside = unused(&self.folder, name)?;
@@ -106,11 +117,23 @@ impl<'a> Quarantine<'a> {
     }
 
     /// Nobody else puts anything there until this is dropped.
+    ///
+    /// # Errors
+    /// Somebody else has been at it for [`PATIENCE`]: a start must not wait for ever for a repair that was stopped.
     fn turn(&self) -> Result<File, FileError> {
         let folder =
             calls::open_folder(&self.folder).map_err(FileError::while_doing("open", &self.folder))?;
-        folder.lock().map_err(FileError::while_doing("lock", &self.folder))?;
-        Ok(folder)
+        for _ in 0..PATIENCE.as_millis() / ONCE_MORE.as_millis() {
+            match folder.try_lock() {
+                Ok(()) => return Ok(folder),
+                Err(TryLockError::Error(error)) => {
+                    return Err(FileError::while_doing("lock", &self.folder)(error));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::park_timeout(ONCE_MORE),
+            }
+        }
+        let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another process puts files there");
+        Err(FileError::while_doing("put anything into", &self.folder)(busy))
     }
 
     /// A file of that name, or with a number after it, that has the same bytes and is another one: with a second name of the file
@@ -134,26 +157,27 @@ fn open(path: &Path) -> Result<File, FileError> {
     calls::open_no_link(path).map_err(FileError::while_doing("open", path))
 }
 
+/// Synced, and read back.
 fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
     let mut source = open(from)?;
+    let found = source.metadata().map_err(FileError::while_doing("look at", from))?;
     let copy = File::options().write(true).create_new(true).open(to);
     let mut copy = copy.map_err(FileError::while_doing("create", to))?;
+    // Nobody is to read there who could not read it here.
+    copy.set_permissions(found.permissions()).map_err(FileError::while_doing("protect", to))?;
     let mut piece = vec![0; PIECE_BYTES];
-    let copied = loop {
+    loop {
         match source.read(&mut piece).map_err(FileError::while_doing("read", from))? {
-            0 => break calls::sync_file(&copy).map_err(FileError::while_doing("sync", to)),
-            bytes => {
-                if let Err(error) = copy.write_all(&piece[..bytes]) {
-                    break Err(FileError::while_doing("write", to)(error));
-                }
-            }
+            0 => break,
+            bytes => copy.write_all(&piece[..bytes]).map_err(FileError::while_doing("write", to))?,
         }
-    };
-    if copied.is_err() {
-        // On a full disk half a copy only takes the room. If this fails, the next repair overwrites it.
-        let _ = calls::remove(to);
     }
-    copied
+    calls::sync_file(&copy).map_err(FileError::while_doing("sync", to))?;
+    if is_same(from, to)? {
+        return Ok(());
+    }
+    let differs = io::Error::new(io::ErrorKind::InvalidData, "it reads back differently");
+    Err(FileError::while_doing("copy", from)(differs))
 }
 
 fn is_same(one: &Path, other: &Path) -> Result<bool, FileError> {

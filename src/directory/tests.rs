@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn directory() -> (tempfile::TempDir, Directory) {
@@ -121,6 +123,52 @@ fn what_is_put_aside_never_replaces_what_was() {
         "first"
     );
     assert_eq!(directory.list().unwrap(), Contents::default());
+}
+
+#[test]
+fn a_copy_is_as_private_as_the_file() {
+    let (folder, directory) = directory();
+    let place = folder.path().join("place");
+    let path = folder.path().join("snapshot-0000000003.snap");
+    fs::write(&path, "of one user").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let quarantine = Quarantine::of(&directory, Some(&place)).unwrap();
+    let aside = quarantine.put_aside::<FileError>(&path, || Ok(())).unwrap();
+    assert_eq!(fs::metadata(&aside).unwrap().mode() & 0o777, 0o600);
+    assert!(!path.exists());
+}
+
+#[test]
+fn of_a_copy_that_could_not_be_made_nothing_is_left() {
+    let (folder, directory) = directory();
+    let place = folder.path().join("place");
+    // Which can be opened, and not read.
+    let path = folder.path().join("snapshot-0000000003.snap");
+    fs::create_dir(&path).unwrap();
+
+    let quarantine = Quarantine::of(&directory, Some(&place)).unwrap();
+    quarantine.put_aside::<FileError>(&path, || Ok(())).unwrap_err();
+    assert!(path.exists());
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+}
+
+/// A repair that was stopped, perhaps.
+#[test]
+fn nobody_waits_for_ever_for_another_who_puts_files_aside() {
+    let (folder, directory) = directory();
+    let place = folder.path().join("place");
+    let path = folder.path().join("snapshot-0000000003.snap");
+    fs::write(&path, "of one user").unwrap();
+    fs::create_dir(&place).unwrap();
+    let other = File::open(&place).unwrap();
+    other.lock().unwrap();
+
+    let quarantine = Quarantine::of(&directory, Some(&place)).unwrap();
+    let error = quarantine.put_aside::<FileError>(&path, || Ok(())).unwrap_err();
+    assert!(error.source.to_string().contains("another process"), "{}", error.source);
+    other.unlock().unwrap();
+    assert!(quarantine.put_aside::<FileError>(&path, || Ok(())).is_ok());
 }
 
 #[test]
