@@ -31,6 +31,7 @@ mod events;
 mod exhaustive;
 mod figures;
 mod fold;
+mod generations;
 mod history;
 mod import;
 mod live;
