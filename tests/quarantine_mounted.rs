@@ -5,15 +5,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 #![allow(clippy::disallowed_methods, reason = "another process works")]
 
+mod common;
 mod namespace;
 mod process;
 mod wire;
 
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use common::folder::{files, flip};
 use namespace::Namespace;
+use process::Service;
 use rstest::rstest;
 use wire::Client;
 
@@ -28,98 +30,110 @@ const READ_ONLY: &str = r#"mount -t tmpfs none "$0" && mkdir -p "$0/data/quarant
 
 const SETTINGS: [&str; 6] = ["--ttl", "1h", "--snapshot-interval", "1day", "--segment-bytes", "16KiB"];
 
-/// A byte of a session.
+/// A byte of a session; gives what the file is then.
 fn damage(snapshot: &Path) -> Vec<u8> {
-    let file = fs::OpenOptions::new().read(true).write(true).open(snapshot).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, 80).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x41], 80).unwrap();
+    flip(snapshot, 80);
     fs::read(snapshot).unwrap()
 }
 
-fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
-    let mut contents: Vec<_> =
-        files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect();
-    contents.sort();
-    contents
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    files(folder).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// Users 1 and 2, each with a snapshot, and user 3.
-fn heal_three(disk: &Namespace, data: &Path) {
-    let mut service = disk.start(data, &SETTINGS);
-    let mut client = Client::connect(service.listening());
-    for user in 1..=3 {
-        assert_eq!(client.call("PUT", &format!("/heal/{user}")).status, 200);
-        if user < 3 {
-            assert_eq!(client.call("POST", "/v1/admin/snapshot").status, 200);
+/// What is mounted, with a data directory in it.
+struct Disks(Namespace);
+
+impl Disks {
+    /// Users 1 and 2, each with a snapshot, and user 3.
+    fn with_three_users(mounts: &str) -> Self {
+        let disks = Self(Namespace::new(mounts));
+        let mut service = disks.start();
+        let mut client = Client::connect(service.listening());
+        for user in 1..=3 {
+            assert_eq!(client.call("PUT", &format!("/heal/{user}")).status, 200);
+            if user < 3 {
+                assert_eq!(client.call("POST", "/v1/admin/snapshot").status, 200);
+            }
         }
+        service.kill();
+        disks
     }
-    service.kill();
-}
 
-fn online(disk: &Namespace, data: &Path) -> Vec<u64> {
-    let mut service = disk.start(data, &SETTINGS);
-    let mut client = Client::connect(service.listening());
-    let online = |user: &u64| client.call("GET", &format!("/checkup/{user}")).body.contains("online");
-    (1..=3).filter(online).collect()
+    /// The data directory, as those inside see it.
+    fn data(&self) -> PathBuf {
+        self.0.folder().join("data")
+    }
+
+    /// And as it is seen from outside.
+    fn seen(&self, name: &str) -> PathBuf {
+        self.0.seen_from_outside().join("data").join(name)
+    }
+
+    fn snapshot(&self, number: u64) -> PathBuf {
+        self.seen(&format!("snapshot-{number:010}.snap"))
+    }
+
+    /// Where that one is put aside.
+    fn aside(&self, number: u64) -> PathBuf {
+        self.seen(&format!("quarantine/snapshot-{number:010}.snap"))
+    }
+
+    fn start(&self) -> Service {
+        self.0.start(&self.data(), &SETTINGS)
+    }
+
+    /// Who is, after a start.
+    fn online(&self) -> Vec<u64> {
+        let mut service = self.start();
+        let mut client = Client::connect(service.listening());
+        let online = |user: &u64| client.call("GET", &format!("/checkup/{user}")).body.contains("online");
+        (1..=3).filter(online).collect()
+    }
 }
 
 #[rstest]
 fn a_start_puts_a_damaged_snapshot_aside(#[values(TWO_DISKS, ONE_DISK)] mounts: &str) {
-    let disk = Namespace::new(mounts);
-    let data = disk.folder().join("data");
-    heal_three(&disk, &data);
-    let seen = disk.seen_from_outside().join("data");
-    let snapshot = seen.join("snapshot-0000000002.snap");
-    let damaged = damage(&snapshot);
+    let disks = Disks::with_three_users(mounts);
+    let damaged = damage(&disks.snapshot(2));
 
-    assert_eq!(online(&disk, &data), [1, 2, 3]);
+    assert_eq!(disks.online(), [1, 2, 3]);
     // Its number is not given again.
-    assert!(!snapshot.exists());
-    assert_eq!(contents(&seen.join("quarantine")), [("snapshot-0000000002.snap".to_owned(), damaged)]);
+    assert!(!disks.snapshot(2).exists());
+    assert_eq!(contents(&disks.seen("quarantine")), [(disks.aside(2), damaged)]);
 }
 
 /// Two generations are kept all the same, beside the damaged one.
 #[test]
 fn where_it_takes_nothing_the_damaged_snapshot_stays_and_so_does_what_stands_in() {
-    let disk = Namespace::new(READ_ONLY);
-    let data = disk.folder().join("data");
-    heal_three(&disk, &data);
-    let seen = disk.seen_from_outside().join("data");
-    let snapshot = |number| seen.join(format!("snapshot-{number:010}.snap"));
-    let damaged = damage(&snapshot(2));
+    let disks = Disks::with_three_users(READ_ONLY);
+    let damaged = damage(&disks.snapshot(2));
 
-    let mut service = disk.start(&data, &SETTINGS);
+    let mut service = disks.start();
     let told = service.logged(
         "a damaged snapshot cannot be put aside and stays; the one before and the journal say the same",
     );
     assert!(told["fields"]["error"].as_str().unwrap().contains("Read-only file system"), "{told}");
     // The start takes one.
-    while !snapshot(3).exists() {
+    while !disks.snapshot(3).exists() {
         std::thread::yield_now();
     }
     service.kill();
-    assert_eq!(fs::read(snapshot(2)).unwrap(), damaged);
+    assert_eq!(fs::read(disks.snapshot(2)).unwrap(), damaged);
 
-    damage(&snapshot(3));
-    assert_eq!(online(&disk, &data), [1, 2, 3]);
+    damage(&disks.snapshot(3));
+    assert_eq!(disks.online(), [1, 2, 3]);
 }
 
 #[rstest]
 fn repair_puts_both_damaged_snapshots_aside(#[values(TWO_DISKS, ONE_DISK)] mounts: &str) {
-    let disk = Namespace::new(mounts);
-    let data = disk.folder().join("data");
-    heal_three(&disk, &data);
-    let seen = disk.seen_from_outside().join("data");
-    let names = ["snapshot-0000000001.snap", "snapshot-0000000002.snap"];
-    let damaged = names.map(|name| damage(&seen.join(name)));
+    let disks = Disks::with_three_users(mounts);
+    let damaged = [1, 2].map(|number| (disks.aside(number), damage(&disks.snapshot(number))));
 
-    let repaired = disk.inside(process::BINARY).args(["repair", "--apply"]).arg(&data).output().unwrap();
+    let repaired = disks.0.inside(process::BINARY).args(["repair", "--apply"]).arg(disks.data()).output();
+    let repaired = repaired.unwrap();
     let said = String::from_utf8_lossy(&repaired.stdout);
     assert_eq!(repaired.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&repaired.stderr));
-    assert!(names.iter().all(|name| !seen.join(name).exists()), "{said}");
-    let aside = contents(&seen.join("quarantine"));
-    assert!(aside == [0, 1].map(|index| (names[index].to_owned(), damaged[index].clone())), "{said}");
-    assert!(online(&disk, &data).contains(&3), "{said}");
+    assert!([1, 2].iter().all(|&number| !disks.snapshot(number).exists()), "{said}");
+    assert!(contents(&disks.seen("quarantine")) == damaged, "{said}");
+    assert!(disks.online().contains(&3), "{said}");
 }

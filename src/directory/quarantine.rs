@@ -82,6 +82,7 @@ impl<'a> Quarantine<'a> {
         let mut temporary = name.to_owned();
         temporary.push(TEMPORARY);
         let temporary = self.folder.join(temporary);
+        // Removing what is not there fails, too, on a disk that is read-only, and would tell of a file that nobody knows.
         if is_taken(&temporary)? {
             super::remove_file(&temporary)?;
         }
