@@ -125,7 +125,8 @@ fn without_restart_grace_who_was_live_ended_at_the_deadline_whatever_the_wall_cl
 fn a_journal_of_the_past_is_read_as_what_it_is() {
     for ago in [HOUR, YEARS] {
         let at = wall() - ago;
-        let (engine, recovery) = open(&killed_at(at));
+        let site = killed_at(at);
+        let (engine, recovery) = open(&site);
         let (from, to) = recovery.outage.unwrap();
         assert_eq!(from, second(at));
         assert!(to.since(from) >= ago && to.since(from) < ago + 60, "{from} to {to}");
